@@ -1,0 +1,142 @@
+"""Positions in a source: cursor values, ranges, files; with a type-exact JSON form for the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+Scalar = int | float | str | bytes | bool | Decimal | date | datetime | time
+"""A cursor value as Python knows it. Naive and zoned datetimes stay what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """The whole table (read mode `full`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CursorRange:
+    """Rows whose `cursor` column lies between low and high; None is open on that side.
+
+    Watermark reads are (low, high] (the default flags); windows are [low, high).
+    """
+
+    cursor: str
+    low: Scalar | None
+    high: Scalar | None
+    low_inclusive: bool = False
+    high_inclusive: bool = True
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileIdentity:
+    """One file as it was listed. `etag` says whether it was touched (an object store's ETag; size, mtime_ns and inode
+    locally), `content` identifies its bytes (the ETag, or `x3:` + XXH3-128 locally; "" until somebody asked)."""
+
+    path: str
+    size: int
+    etag: str
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """The files of a `new_files` batch, fixed when it was claimed and read again by identity."""
+
+    files: tuple[FileIdentity, ...]
+
+
+OffsetRange = Everything | CursorRange | FileSet
+
+
+def scalar_to_json(value: Scalar | None) -> Any:
+    """JSON that gives exactly this value back: {"t": type, "v": text}, or null."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return {"t": "bool", "v": value}
+    if isinstance(value, int):
+        return {"t": "int", "v": str(value)}
+    if isinstance(value, float):
+        return {"t": "float", "v": value.hex()}
+    if isinstance(value, str):
+        return {"t": "str", "v": value}
+    if isinstance(value, bytes):
+        return {"t": "bytes", "v": value.hex()}
+    if isinstance(value, Decimal):
+        return {"t": "decimal", "v": str(value)}
+    if isinstance(value, datetime):
+        return {"t": "datetime", "v": value.isoformat()}
+    if isinstance(value, date):
+        return {"t": "date", "v": value.isoformat()}
+    return {"t": "time", "v": value.isoformat()}
+
+
+def scalar_of_json(data: Any) -> Scalar | None:
+    """The inverse of `scalar_to_json`."""
+    if data is None:
+        return None
+    kind, v = data["t"], data["v"]
+    match kind:
+        case "bool":
+            return bool(v)
+        case "int":
+            return int(v)
+        case "float":
+            return float.fromhex(v)
+        case "str":
+            return str(v)
+        case "bytes":
+            return bytes.fromhex(v)
+        case "decimal":
+            return Decimal(v)
+        case "datetime":
+            return datetime.fromisoformat(v)
+        case "date":
+            return date.fromisoformat(v)
+        case "time":
+            return time.fromisoformat(v)
+    raise ValueError(f"Cannot read cursor value of type {kind!r} -> one of bool, int, float, str, bytes, decimal, datetime, date, time.")
+
+
+def range_to_json(r: OffsetRange) -> dict[str, Any]:
+    """The ledger's form of a range."""
+    if isinstance(r, Everything):
+        return {"kind": "everything"}
+    if isinstance(r, CursorRange):
+        return {
+            "kind": "cursor", "cursor": r.cursor, "low": scalar_to_json(r.low), "high": scalar_to_json(r.high),
+            "low_inclusive": r.low_inclusive, "high_inclusive": r.high_inclusive,
+        }  # fmt: skip
+    return {"kind": "files", "files": [[f.path, f.size, f.etag, f.content] for f in r.files]}
+
+
+def range_of_json(data: dict[str, Any]) -> OffsetRange:
+    """The inverse of `range_to_json`."""
+    match data["kind"]:
+        case "everything":
+            return Everything()
+        case "cursor":
+            return CursorRange(
+                data["cursor"], scalar_of_json(data["low"]), scalar_of_json(data["high"]),
+                data["low_inclusive"], data["high_inclusive"],
+            )  # fmt: skip
+        case "files":
+            return FileSet(tuple(FileIdentity(*f) for f in data["files"]))
+    raise ValueError(f"Cannot read range of kind {data['kind']!r} -> everything, cursor or files.")
+
+
+def overlaps(a: CursorRange, b: CursorRange) -> bool:
+    """Whether two ranges over the same cursor share a possible value. Values must be of one comparable type."""
+
+    def before(x: CursorRange, y: CursorRange) -> bool:
+        """x ends before y begins."""
+        if x.high is None or y.low is None:
+            return False
+        if x.high == y.low:
+            return not (x.high_inclusive and y.low_inclusive)
+        return bool(x.high < y.low)  # type: ignore[operator]
+
+    return not before(a, b) and not before(b, a)

@@ -1,0 +1,116 @@
+"""Which tables a row takes, and what is said for each: the row narrowed to one table."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from airflow_dataops.core.errors import InventoryError
+from airflow_dataops.core.naming import sanitise
+from airflow_dataops.core.spec import (
+    ContractSpec,
+    DeadLettersSpec,
+    PipelineSpec,
+    PrivacySpec,
+    ReadSpec,
+    Spec,
+    StandardsSpec,
+    TableEntry,
+    TargetSpec,
+    WriteSpec,
+)
+
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """What one table of a source shall become. `source_table` is the source's own name, `database.table` the target."""
+
+    source_id: str
+    source_table: str
+    database: str
+    table: str
+    read: ReadSpec
+    write: WriteSpec
+    target: TargetSpec
+    contract: ContractSpec
+    privacy: PrivacySpec
+    standards: StandardsSpec
+    dead_letters: DeadLettersSpec
+    timezone: str
+
+    @property
+    def key(self) -> str:
+        """The ledger's name of this table: `<source id>:<source table>`. Stable for the life of the row."""
+        return f"{self.source_id}:{self.source_table}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.database}.{self.table}"
+
+
+def is_selected(spec: PipelineSpec, source_table: str) -> bool:
+    """Whether the row takes this table: some `tables` entry matches and no `exclude` does."""
+    if any(fnmatch.fnmatchcase(source_table, glob) for glob in spec.exclude):
+        return False
+    return any(fnmatch.fnmatchcase(source_table, _glob_of(entry)) for entry in spec.tables)
+
+
+def table_spec(spec: PipelineSpec, source_table: str) -> TableSpec:
+    """The row narrowed to one table: every matching `tables` entry is laid over it, the last match wins per field."""
+    parts: dict[str, Spec] = {
+        "read": spec.read, "write": spec.write, "target": spec.target,
+        "contract": spec.contract, "privacy": spec.privacy, "standards": spec.standards,
+    }  # fmt: skip
+    for entry in spec.tables:
+        if isinstance(entry, TableEntry) and fnmatch.fnmatchcase(source_table, entry.match):
+            for name in parts:
+                override = getattr(entry, name)
+                if override:
+                    parts[name] = _laid_over(parts[name], override)
+    target = parts["target"]
+    if not isinstance(target, TargetSpec):
+        raise InventoryError(f"Cannot resolve table {source_table}: target is {target!r} -> a TargetSpec.")
+    bare = source_table.rsplit(".", 1)[-1] if spec.kind == "sql" else source_table
+    words = {"domain": spec.domain, "name": spec.name, "table": bare, "source_table": source_table}
+    return TableSpec(
+        source_id=spec.id,
+        source_table=source_table,
+        database=sanitise(fill(target.database, words)),
+        table=sanitise(fill(target.table, words)),
+        dead_letters=spec.dead_letters,
+        timezone=spec.timezone,
+        **parts,  # type: ignore[arg-type]
+    )
+
+
+def fill(template: str, words: dict[str, str]) -> str:
+    """`{domain}`, `{name}`, `{table}`, `{source_table}` replaced; any other brace is plain text, never a format field."""
+    for word, value in words.items():
+        template = template.replace("{" + word + "}", value)
+    return template
+
+
+def _glob_of(entry: str | TableEntry) -> str:
+    return entry.match if isinstance(entry, TableEntry) else entry
+
+
+def _laid_over(base: S, override: dict[str, Any]) -> S:
+    """Maps merge deep, lists replace, null unsets (back to the field's built-in default)."""
+    data = base.model_dump(by_alias=True)
+    merged = _merge(data, override)
+    return type(base).model_validate(merged)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merge(result[key], value)
+        else:
+            result[key] = value
+    return result

@@ -1,0 +1,333 @@
+"""What the ledger is to the rest of the product: the one place where a batch's fate is decided (DESIGN §5).
+
+The ledger decides, the lake holds, the catalog shows. Every method marked *tx* is one serialisable transaction:
+it happens whole or not at all, and two callers are as if one after the other. A lost reply counts as a crash: claim
+again and look. No method touches lake or catalog.
+
+States of a batch: open → frozen → decided → committed; open → abandoned; frozen → held → decided | rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.offset import FileIdentity, FileSet, OffsetRange, Scalar
+from airflow_dataops.core.schema import TableSchema
+
+State = Literal["open", "frozen", "decided", "committed", "abandoned", "held", "rejected"]
+PartitionName = str
+"""Hive's form of a partition: `dt=2024-05-01/region=EU`, escaped; `""` for the one partition of an unpartitioned table."""
+
+WHOLE_TABLE = "*"
+"""Claim scope of a table whose partitions are known only after reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """What a run wants to do. `run` identifies the run *and its clearing*: equal for all retries of one try of a run,
+    different for a cleared or newly triggered one (then a committed batch becomes a new generation). `writer` is unique
+    per process attempt, `nonce` random: both only make directory names and marks unique. `exclusive` asks that the range
+    overlap no committed or unfinished other range of the table (append and merge by cursor)."""
+
+    table_key: str
+    source_id: str
+    source_table: str
+    target: str
+    batch_id: str
+    scope: PartitionName
+    range: OffsetRange
+    period_key: str
+    run: str
+    writer: str
+    nonce: str
+    root: str = ""
+    lease_seconds: float = 300.0
+    exclusive: bool = False
+    spec_fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedPartition:
+    """One partition of a frozen batch: where its rows were staged, and the proof over them.
+    `unchanged`: equal to the current decision when it was staged, so nothing is to be published for it."""
+
+    name: PartitionName
+    values: tuple[str | None, ...]
+    directory: str
+    files: tuple[Mapping[str, Any], ...]
+    rows: int
+    fingerprint: str
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchContent:
+    """The content of a batch for ever, once frozen. `schema` is the lake table's schema the files were written under
+    (without partition columns); `fingerprint` is over the stored values; `source_fingerprint` over the unmasked ones.
+    `complete` tells that absent partitions of the table become empty (full snapshot of a data-partitioned table)."""
+
+    partitions: tuple[StagedPartition, ...]
+    schema: TableSchema
+    accounting: Accounting
+    fingerprint: str
+    source_fingerprint: str
+    source_schema: TableSchema | None = None
+    complete: bool = False
+    traits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch as its present attempt holds it. `attempt` is the fencing token; `range` was fixed at the first claim.
+
+    `state` open: read and stage. frozen or decided: adopt `content` and go on from there, whoever staged it.
+    committed: this very run has committed it already, there is nothing to do. `asked` is False when this is another
+    batch that has to be finished first; claim again afterwards.
+    """
+
+    table_key: str
+    batch_id: str
+    generation: int
+    attempt: int
+    sequence: int
+    state: State
+    scope: PartitionName
+    range: OffsetRange
+    period_key: str
+    directory: str
+    writer: str
+    asked: bool = True
+    content: BatchContent | None = None
+
+    @property
+    def object_name(self) -> str:
+        """The name of this batch's object in a live directory: by batch and generation, never by attempt."""
+        return f"{self.batch_id}-g{self.generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The ledger's word about one partition: what readers shall see. `location` is relative to the lake's root."""
+
+    name: PartitionName
+    values: tuple[str | None, ...]
+    epoch: int
+    location: str
+    rows: int
+    bytes: int
+    fingerprint: str
+    schema: TableSchema
+    batch_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPlan:
+    """What a batch wants decided for one partition, and the epoch it was built on (0: no decision yet)."""
+
+    name: PartitionName
+    values: tuple[str | None, ...]
+    built_on: int
+    location: str
+    rows: int
+    bytes: int
+    fingerprint: str
+    schema: TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One batch as `status` shows it. Times are POSIX seconds."""
+
+    table_key: str
+    source_id: str
+    source_table: str
+    target: str
+    batch_id: str
+    generation: int
+    attempt: int
+    sequence: int
+    state: State
+    scope: PartitionName
+    range: OffsetRange
+    period_key: str
+    run: str
+    claimed_at: float
+    frozen_at: float | None
+    committed_at: float | None
+    accounting: Accounting | None
+    fingerprint: str | None
+
+
+class Batches(Protocol):
+    """Claims and the life of batches."""
+
+    def claim(self, request: ClaimRequest) -> Claim:
+        """*tx* DESIGN §5.1. Same batch open → taken over (attempt + 1) by a retry of the same run at once, by another
+        run after the lease (BusyError before); its range is the stored one. Other batch in the way → frozen or decided:
+        returned with `asked=False` to be finished first; open: BusyError until its lease is over, then abandoned.
+        Committed by the same `run` → returned as committed; by another → generation + 1. RangeError when `exclusive`
+        and the range overlaps another one without being exactly it. Registers the attempt's directory."""
+        ...
+
+    def adopt(self, table_key: str, batch_id: str, generation: int, writer: str, nonce: str) -> Claim | None:
+        """*tx* For the sweep: a frozen or decided batch with attempt + 1, or None when it is neither any more."""
+        ...
+
+    def renew(self, claim: Claim, lease_seconds: float) -> None:
+        """*tx* Prolongs the lease; FencedError when a later attempt took over."""
+        ...
+
+    def freeze(self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter]) -> Claim:
+        """*tx* attempt is mine, state open → frozen; FencedError otherwise. Dead letters are indexed (masked, capped
+        preview) with the batch, in the same transaction. Returns the claim with state and content set."""
+        ...
+
+    def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
+        """*tx* frozen → held: the claim is released, the range counts as accounted for, the watermark moves."""
+        ...
+
+    def abandon(self, claim: Claim) -> None:
+        """*tx* open → abandoned and the claim released, if the attempt is still mine; otherwise nothing."""
+        ...
+
+    def decide(self, claim: Claim, plans: Sequence[DecisionPlan]) -> tuple[Decision, ...]:
+        """*tx* DESIGN §5.5: attempt is mine (FencedError), state frozen (decided already: the standing decisions are
+        returned), every `built_on` is the partition's epoch (ConflictError: rebuild), no earlier unfinished sequence
+        of the table in the same scope (BusyError). Epoch + 1 each, a pending mark of `claim.writer` each."""
+        ...
+
+    def commit(
+        self, claim: Claim, verified: Mapping[PartitionName, int], watermark: tuple[Scalar | None, Scalar] | None,
+        files: Sequence[FileIdentity] = (), asset: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """*tx* DESIGN §5.8: state decided (committed already: nothing), every verified epoch still the partition's
+        (ConflictError: project again). Watermark low → high only if it equals low; claim released, marks of the writer
+        cleared, replaced directories stamped superseded, files recorded with the period, the asset event queued."""
+        ...
+
+    def commit_unchanged(self, claim: Claim, watermark: tuple[Scalar | None, Scalar] | None = None) -> None:
+        """*tx* frozen → committed for a batch in which every partition is unchanged: nothing is decided."""
+        ...
+
+    def unfinished(self, table_key: str | None = None) -> tuple[BatchRecord, ...]:
+        """Frozen and decided batches, in order of sequence."""
+        ...
+
+    def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:
+        """Newest first."""
+        ...
+
+    def committed_by(self, run: str, table_key: str) -> BatchRecord | None:
+        """The batch of this table that this run has committed (or held), if any."""
+        ...
+
+    def of_period(self, table_key: str, period_key: str) -> tuple[BatchRecord, ...]:
+        """Committed batches of a period, newest generation of each, in order of sequence."""
+        ...
+
+
+class Decisions(Protocol):
+    """The current decision of each partition, and pending marks."""
+
+    def current(self, table_key: str, names: Sequence[PartitionName] | None = None) -> dict[PartitionName, Decision]:
+        """Of the asked partitions, or of all of the table."""
+        ...
+
+    def mark(self, table_key: str, names: Sequence[PartitionName], writer: str) -> dict[PartitionName, Decision]:
+        """*tx* Reads the decisions and marks them as being projected by `writer`."""
+        ...
+
+    def marked(self, table_key: str | None = None) -> tuple[tuple[str, PartitionName, str, float], ...]:
+        """(table key, partition, writer, marked at) of all pending marks."""
+        ...
+
+    def clear_marks(self, table_key: str, writer: str, verified: Mapping[PartitionName, int]) -> None:
+        """*tx* Clears marks of this writer where the verified epoch is the current one."""
+        ...
+
+    def locations(self, table_key: str) -> frozenset[str]:
+        """Every directory that was ever ours: decisions, superseded, staged. To tell a foreign change."""
+        ...
+
+
+class Directories(Protocol):
+    """Directories by state; the only ground on which anything is ever deleted (DESIGN §5.10)."""
+
+    def register(self, claim: Claim, directory: str) -> None:
+        """*tx* A further directory of this attempt (a merge's rebuild)."""
+        ...
+
+    def expirable(self, table_key: str, grace_seconds: float, dead_after_seconds: float) -> tuple[str, ...]:
+        """Superseded directories whose grace is over since the verified swap or since the last mark on that partition
+        was cleared, with no mark, not a decision; staging of abandoned or losing attempts after `dead_after_seconds`.
+        Never of held or frozen batches."""
+        ...
+
+    def forget(self, table_key: str, directory: str) -> None:
+        """*tx* After its deletion."""
+        ...
+
+
+class Offsets(Protocol):
+    """How far a table was read."""
+
+    def watermark(self, table_key: str) -> Scalar | None: ...
+
+    def seen_files(self, table_key: str) -> dict[str, tuple[FileIdentity, ...]]:
+        """Path → the identities committed under it."""
+        ...
+
+    def files_of(self, table_key: str, batch_id: str) -> FileSet | None: ...
+
+
+class Drift(Protocol):
+    """Schema history, drift events, DDL audit."""
+
+    def schema(self, table_key: str) -> TableSchema | None:
+        """The last recorded *source* schema."""
+        ...
+
+    def record_schema(self, table_key: str, schema: TableSchema, batch_id: str) -> bool:
+        """*tx* True when its fingerprint differs from the last one (then it is appended to the history)."""
+        ...
+
+    def record_event(self, event: Mapping[str, Any]) -> bool:
+        """*tx* One drift event; False when exactly this transition (table key, before → after fingerprint) is the last one
+        recorded. Keys: table_key, kind (structural|semantic|infrastructure), before, after, changes, batch_id, decision."""
+        ...
+
+    def events(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]: ...
+
+    def record_ddl(self, entry: Mapping[str, Any]) -> None:
+        """*tx* One row of the audit: table, statement kind, who, why, before, after."""
+        ...
+
+    def ddl(self, table_key: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]: ...
+
+
+class Outbox(Protocol):
+    """Asset events that wait to be told, and dead letters as screens show them."""
+
+    def pending_assets(self, source_id: str) -> tuple[tuple[int, Mapping[str, Any]], ...]: ...
+
+    def assets_told(self, ids: Sequence[int]) -> None: ...
+
+    def dead_letters(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]: ...
+
+
+class Ledger(Protocol):
+    """One ledger. Opened by `open_ledger(url)` in `ledger/__init__.py`; migrated by Alembic when opened."""
+
+    batches: Batches
+    decisions: Decisions
+    directories: Directories
+    offsets: Offsets
+    drift: Drift
+    outbox: Outbox
+
+    def close(self) -> None: ...

@@ -1,0 +1,61 @@
+"""Which tables a source has now, packed for parallel work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_dataops.core.errors import InventoryError
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.core.table_spec import is_selected
+from airflow_dataops.sources.base import SourceTable
+from airflow_dataops.steps.run import Edges
+
+DEFAULT_TABLE_BYTES = 1_000_000
+PACK_BYTES = 512_000_000
+"""Tables are packed together until a pack reaches this size, so that one pack is worth a task's start (a few seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverResult:
+    """The selected tables and their packs (names only: what may go through XCom)."""
+
+    tables: tuple[SourceTable, ...]
+    packs: tuple[tuple[str, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tables": [t.name for t in self.tables], "packs": [list(p) for p in self.packs]}
+
+
+def discover(spec: PipelineSpec, edges: Edges) -> DiscoverResult:
+    """The source's tables that the row takes. InventoryError when it takes none: a glob that matches nothing is a
+    fault of the row (or of a permission), not an empty success."""
+    if spec.read.query is not None:
+        names = [t if isinstance(t, str) else t.match for t in spec.tables]
+        found = tuple(edges.source.describe(name, spec.read.query) for name in names)
+    else:
+        found = edges.source.discover()
+    taken = tuple(t for t in found if is_selected(spec, t.name))
+    if not taken:
+        known = ", ".join(sorted(t.name for t in found)[:10]) or "no table at all"
+        raise InventoryError(
+            f"Cannot discover tables of {spec.id}: none of {len(found)} tables matches `tables` and `exclude` -> at least one. "
+            f"The source shows {known}. Check the globs, and that the connection's user may see the tables."
+        )
+    return DiscoverResult(taken, pack(taken, spec.limits.max_packs))
+
+
+def pack(tables: tuple[SourceTable, ...], max_packs: int) -> tuple[tuple[str, ...], ...]:
+    """Balances tables over as few packs as their size asks for, at most `max_packs` (largest first onto the lightest
+    pack). The same tables with the same sizes give the same packs."""
+    sizes = {t.name: max(t.bytes_estimate or DEFAULT_TABLE_BYTES, 1) for t in tables}
+    total = sum(sizes.values())
+    count = max(1, min(max_packs, len(tables), math.ceil(total / PACK_BYTES)))
+    loads = [0] * count
+    packs: list[list[str]] = [[] for _ in range(count)]
+    for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
+        lightest = min(range(count), key=lambda i: (loads[i], i))
+        loads[lightest] += sizes[name]
+        packs[lightest].append(name)
+    return tuple(tuple(sorted(p)) for p in packs if p)

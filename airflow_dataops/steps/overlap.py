@@ -1,0 +1,44 @@
+"""The re-read zone of a watermark read: rows tied with (or shortly below) the watermark that the lake already has."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from airflow_dataops.core.drift_plan import DriftPlan
+from airflow_dataops.core.fingerprint import row_fingerprints
+from airflow_dataops.core.offset import CursorRange, Scalar
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.lake.base import AtLeast
+from airflow_dataops.ledger.base import Claim
+from airflow_dataops.steps.ranges import overlap_low
+from airflow_dataops.steps.run import Edges
+
+
+def read_range(table: TableSpec, claimed: CursorRange) -> CursorRange:
+    """What is really read for the claimed (low, high]: from the watermark on, itself included, because a row with the
+    same cursor value may have come after it was read (A10), or from `overlap_seconds` before it."""
+    if table.read.mode != "watermark" or claimed.low is None or claimed.low_inclusive:
+        return claimed
+    return CursorRange(claimed.cursor, overlap_low(claimed, table), claimed.high, True, claimed.high_inclusive)
+
+
+def known_rows(table: TableSpec, claim: Claim, plan: DriftPlan, edges: Edges) -> Counter[bytes]:
+    """Fingerprints (16 native bytes) of stored rows at or above the zone's low end, with how often each is there."""
+    claimed = claim.range
+    if table.read.mode != "watermark" or not isinstance(claimed, CursorRange) or claimed.low is None or claimed.low_inclusive:
+        return Counter()
+    low = overlap_low(claimed, table)
+    column = plan.names.get(claimed.cursor, claimed.cursor)
+    return _stored_since(table, column, low, plan, edges)
+
+
+def _stored_since(table: TableSpec, column: str, low: Scalar | None, plan: DriftPlan, edges: Edges) -> Counter[bytes]:
+    known: Counter[bytes] = Counter()
+    schema = plan.schema.to_arrow()
+    if low is None or column not in schema.names:
+        return known
+    for decision in edges.ledger.decisions.current(table.key).values():
+        paths = [e.path for e in edges.lake.list(decision.location)]
+        for batch in edges.lake.read(paths, schema, where=AtLeast(column, low)):
+            known.update(p.tobytes() for p in row_fingerprints(batch))
+    return known

@@ -1,0 +1,199 @@
+"""Which range a run reads from a table, and the claim it makes for it (DESIGN §5.1, INVENTORY "What goes with what")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+from pyarrow import types as pt
+
+from airflow_dataops.core.batch_id import batch_id
+from airflow_dataops.core.errors import BusyError, InventoryError, RangeError
+from airflow_dataops.core.offset import CursorRange, Everything, FileIdentity, FileSet, OffsetRange, Scalar
+from airflow_dataops.core.partition import partition_name
+from airflow_dataops.core.period import Period
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.ledger.base import WHOLE_TABLE, ClaimRequest
+from airflow_dataops.sources.base import SourceTable
+from airflow_dataops.steps.run import Edges, Run
+from airflow_dataops.steps.target import table_root
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One batch to do: the claim to make. `watermark` is (low, high) when committing it moves the table's watermark."""
+
+    request: ClaimRequest
+    moves_watermark: bool = False
+
+
+def scope_of(table: TableSpec, period: Period) -> str:
+    """The partition a batch will write when that is known before reading, else the whole table.
+
+    Incremental reads always claim the whole table: their ranges are ordered, whatever partition they land in."""
+    by = table.target.partition_by
+    if table.read.mode in ("watermark", "new_files", "cdc"):
+        return WHOLE_TABLE
+    if not by:
+        return ""
+    if all(p.column is None for p in by):
+        return partition_name([p.name for p in by], [period.key] * len(by))
+    return WHOLE_TABLE
+
+
+def tasks_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[Task, ...]:
+    """The batches this run has to do for the table, in order; empty when there is nothing new."""
+    match table.read.mode:
+        case "full":
+            return (_full(table, run, edges),)
+        case "window":
+            return (_window(table, declared, run, edges),)
+        case "watermark":
+            return _watermark(table, declared, run, edges)
+        case "new_files":
+            return _new_files(table, run, edges)
+    raise InventoryError(f"Cannot read {table.key}: read.mode {table.read.mode!r} -> full, window, watermark or new_files.")
+
+
+def _request(table: TableSpec, run: Run, edges: Edges, read: OffsetRange, *, scope: str, exclusive: bool = False, salt: str = "") -> ClaimRequest:
+    return ClaimRequest(
+        table_key=table.key,
+        source_id=table.source_id,
+        source_table=table.source_table,
+        target=table.name,
+        batch_id=batch_id(table.key, read, "" if scope == WHOLE_TABLE else scope, salt),
+        scope=scope,
+        range=read,
+        period_key=run.period.key,
+        run=run.token,
+        writer=edges.writer,
+        nonce=edges.nonce(),
+        root=table_root(table),
+        lease_seconds=edges.lease_seconds,
+        exclusive=exclusive,
+    )
+
+
+def _full(table: TableSpec, run: Run, edges: Edges) -> Task:
+    if run.period.backfill and table.read.backfill == "refuse":
+        raise RangeError(
+            f"Cannot backfill {table.key} for {run.period.key}: read.mode is full -> a mode with history. The source only knows "
+            "today's state. Set `read.backfill: snapshot` to store today's state under that period, or use `window`."
+        )
+    return Task(_request(table, run, edges, Everything(), scope=scope_of(table, run.period)))
+
+
+def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> Task:
+    period, cursor = run.period, _cursor(table, declared)
+    now = edges.source.now() or edges.clock()
+    if now < period.end.timestamp() + table.read.lag_seconds:
+        raise BusyError(
+            f"Cannot read {table.key} for {period.key}: the period ends {period.end.isoformat()} (+{table.read.lag_seconds} s) "
+            "-> over, by the source's clock. Rows could still arrive. It is tried again."
+        )
+    low, high = (_as_cursor(at, cursor[1], table) for at in (period.start, period.end))
+    read = CursorRange(cursor[0], low, high, low_inclusive=True, high_inclusive=False)
+    return Task(_request(table, run, edges, read, scope=scope_of(table, period), exclusive=table.write.mode == "append"))
+
+
+def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[Task, ...]:
+    name, kind = _cursor(table, declared)
+    if run.period.backfill:
+        low, high = (_as_cursor(at, kind, table) for at in (run.period.start, run.period.end))
+        read = CursorRange(name, low, high, low_inclusive=True, high_inclusive=False)
+        return (Task(_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True)),)
+    low_mark = edges.ledger.offsets.watermark(table.key)
+    top = edges.source.high_cursor(table.source_table, name, table.read.query)
+    top = _guarded(top, kind, table, edges)
+    if top is None or (low_mark is not None and top < low_mark):  # type: ignore[operator]
+        return ()
+    read = CursorRange(name, low_mark, top)
+    return (Task(_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True), moves_watermark=True),)
+
+
+def _guarded(top: Scalar | None, kind: pa.DataType, table: TableSpec, edges: Edges) -> Scalar | None:
+    """`high` stays `lag_seconds` below the source's clock: rows still in flight there are for a later run (A10)."""
+    if not table.read.lag_seconds or top is None:
+        return top
+    if not (pt.is_timestamp(kind) or pt.is_date(kind)):
+        raise InventoryError(
+            f"Cannot guard {table.key}: read.lag_seconds with cursor type {kind} -> a timestamp or date. Seconds of another type "
+            "mean nothing. Remove `lag_seconds`."
+        )
+    now = datetime.fromtimestamp((edges.source.now() or edges.clock()) - table.read.lag_seconds, UTC)
+    return min(top, _as_cursor(now, kind, table))  # type: ignore[type-var]
+
+
+def _new_files(table: TableSpec, run: Run, edges: Edges) -> tuple[Task, ...]:
+    if run.period.backfill:
+        return tuple(
+            Task(replace(_request(table, run, edges, record.range, scope=record.scope), batch_id=record.batch_id))
+            for record in edges.ledger.batches.of_period(table.key, run.period.key)
+        )
+    fresh = unseen(edges.source.files(table.source_table), edges.ledger.offsets.seen_files(table.key), edges)
+    if not fresh:
+        return ()
+    return (Task(_request(table, run, edges, FileSet(fresh), scope=WHOLE_TABLE)),)
+
+
+def unseen(listed: tuple[FileIdentity, ...], seen: dict[str, tuple[FileIdentity, ...]], edges: Edges) -> tuple[FileIdentity, ...]:
+    """The files whose path and content no committed batch has. A touched file with the same bytes is not new; the bytes
+    are only read where size and etag do not settle it."""
+    fresh = []
+    for file in listed:
+        known = seen.get(file.path, ())
+        if any((k.size, k.etag) == (file.size, file.etag) for k in known):
+            continue
+        identified = edges.source.identify(file)
+        if not any(k.content == identified.content for k in known if k.content):
+            fresh.append(identified)
+    return tuple(fresh)
+
+
+def _cursor(table: TableSpec, declared: SourceTable) -> tuple[str, pa.DataType]:
+    name = table.read.cursor
+    column = declared.schema.get(name) if name else None
+    if name is None or column is None:
+        known = ", ".join(declared.schema.names[:20])
+        raise InventoryError(
+            f"Cannot read {table.key}: cursor {name!r} is not a column -> one of {known}. Fix `read.cursor`, or the column went "
+            "away at the source (breaking drift)."
+        )
+    return name, column.type
+
+
+def _as_cursor(at: datetime, kind: pa.DataType, table: TableSpec) -> Scalar:
+    """A moment in the cursor's own type. A naive timestamp is read as wall clock of the row's `timezone`: the row says
+    it, nothing is guessed."""
+    if pt.is_timestamp(kind):
+        if kind.tz is not None:
+            return at.astimezone(UTC)
+        return at.astimezone(ZoneInfo(table.timezone)).replace(tzinfo=None)
+    if pt.is_date(kind):
+        local = at.astimezone(ZoneInfo(table.timezone))
+        if (local.hour, local.minute, local.second) != (0, 0, 0) and table.read.mode == "window":
+            raise InventoryError(
+                f"Cannot read {table.key}: the period bound {local.isoformat()} falls inside a day -> midnight. The cursor is a "
+                "date. Use a daily or coarser schedule."
+            )
+        return date(local.year, local.month, local.day)
+    raise InventoryError(
+        f"Cannot read {table.key}: cursor {table.read.cursor!r} has type {kind} -> timestamp or date, to cut it by period. "
+        "Use `read.query` with a CAST, or `watermark`."
+    )
+
+
+def overlap_low(read: CursorRange, table: TableSpec) -> Scalar | None:
+    """Where a watermark read really begins: at the watermark itself (rows tied with it may have come later), or
+    `overlap_seconds` before it."""
+    low = read.low
+    if low is None or not table.read.overlap_seconds:
+        return low
+    if isinstance(low, date):  # datetime included
+        return low - timedelta(seconds=table.read.overlap_seconds)
+    raise InventoryError(
+        f"Cannot overlap {table.key}: read.overlap_seconds with cursor value of type {type(low).__name__} -> a timestamp. "
+        "Remove `overlap_seconds`; ties on the watermark are always read again."
+    )

@@ -1,0 +1,151 @@
+"""Read and stage (DESIGN §5.2): one attempt's rows into data files of its own directory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.errors import ProofError
+from airflow_dataops.core.fingerprint import Fingerprint
+from airflow_dataops.core.partition import partition_name
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.lake.base import DataFile, FileLayout, FileWriter, Lake
+
+MAX_OPEN_FILES = 24
+"""Open files hold a row group each; beyond this the least recently used is closed, at the price of more files."""
+
+Values = tuple[str | None, ...]
+
+
+@dataclass(slots=True)
+class _Part:
+    values: Values
+    name: str
+    directory: str
+    files: list[DataFile] = field(default_factory=list)
+    writer: FileWriter | None = None
+    rows: int = 0
+    print: Fingerprint = Fingerprint.EMPTY
+
+
+class PartitionFiles:
+    """Writes rows to the files of their partitions below one directory, with a running fingerprint per file."""
+
+    def __init__(
+        self, lake: Lake, directory: str, object_name: str, table: TableSpec, schema: pa.Schema, file_bytes: int | None
+    ) -> None:
+        self._lake, self._directory, self._object_name, self._table = lake, directory, object_name, table
+        self._schema, self._file_bytes = schema, file_bytes
+        self._layout = FileLayout(format=table.target.format, compression=table.target.compression)
+        self._parts: OrderedDict[Values, _Part] = OrderedDict()
+        self._count = 0
+
+    def partition(self, values: Values) -> _Part:
+        """The partition's place, made known even if no row ever comes (an empty partition is a fact too)."""
+        part = self._parts.get(values)
+        if part is None:
+            name = partition_name([p.name for p in self._table.target.partition_by], values)
+            directory = f"{self._directory}/{name}" if name else self._directory
+            part = self._parts[values] = _Part(values, name, directory)
+        return part
+
+    def write(self, values: Values, rows: pa.RecordBatch, prints: np.ndarray) -> None:
+        part = self.partition(values)
+        self._parts.move_to_end(values)
+        if part.writer is None:
+            self._make_room()
+            path = f"{part.directory}/{self._object_name}-{self._count:05d}.parquet"
+            self._count += 1
+            part.writer = self._lake.open_file(path, self._schema, self._layout)
+        part.writer.write(rows.select(self._schema.names))
+        part.rows += rows.num_rows
+        part.print += Fingerprint.of(prints)
+        if self._file_bytes is not None and part.writer.bytes_written >= self._file_bytes:
+            self._close(part)
+
+    def _make_room(self) -> None:
+        opened = [p for p in self._parts.values() if p.writer is not None]
+        if len(opened) >= MAX_OPEN_FILES:
+            self._close(opened[0])
+
+    def _close(self, part: _Part) -> None:
+        writer = part.writer
+        if writer is None:
+            return
+        writer.close({"fingerprint": str(part.print), "rows": str(part.rows), "table": self._table.name, "source": self._table.key})
+        footer = self._lake.footer(writer.path)
+        if footer.rows != part.rows:
+            raise ProofError(
+                f"Cannot prove file {writer.path}: its footer says {footer.rows} rows -> {part.rows} as written. Nothing was published."
+            )
+        part.files.append(DataFile(writer.path, footer.rows, footer.bytes, str(part.print)))
+        part.writer, part.rows, part.print = None, 0, Fingerprint.EMPTY
+
+    def close(self) -> list[tuple[Values, str, str, tuple[DataFile, ...]]]:
+        """Closes all files and re-reads their footers: (values, partition name, directory, files) in order of name."""
+        for part in self._parts.values():
+            self._close(part)
+            if not part.files:
+                self._lake.make_directory(part.directory)
+        return sorted((p.values, p.name, p.directory, tuple(p.files)) for p in self._parts.values() if True)
+
+    def abort(self) -> None:
+        for part in self._parts.values():
+            if part.writer is not None:
+                part.writer.abort()
+
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        ("reason", pa.string()), ("message", pa.string()), ("column", pa.string()), ("source_file", pa.string()),
+        ("source_offset", pa.int64()), ("rows", pa.int64()), ("raw", pa.binary()), ("source", pa.string()),
+        ("source_table", pa.string()), ("batch_id", pa.string()),
+    ]
+)  # fmt: skip
+
+
+class DeadLetterFile:
+    """The full records, in the restricted place; the first `KEEP` are kept at hand for the ledger's index."""
+
+    KEEP = 1000
+
+    def __init__(self, lake: Lake, path: str, table: TableSpec, batch_id: str) -> None:
+        self._lake, self._path, self._table, self._batch_id = lake, path, table, batch_id
+        self._writer: FileWriter | None = None
+        self._rows = 0
+        self.kept: list[DeadLetter] = []
+
+    def write(self, letters: Sequence[DeadLetter]) -> None:
+        if not letters:
+            return
+        if self._writer is None:
+            self._writer = self._lake.open_file(self._path, DEAD_LETTER_SCHEMA, FileLayout(dictionary=(), uncompressed=()))
+        self.kept += letters[: self.KEEP - len(self.kept)]
+        self._rows += len(letters)
+        self._writer.write(pa.RecordBatch.from_pylist(list(self._as_rows(letters)), DEAD_LETTER_SCHEMA))
+
+    def _as_rows(self, letters: Sequence[DeadLetter]) -> Iterator[dict[str, object]]:
+        for d in letters:
+            yield {
+                "reason": d.reason, "message": d.message, "column": d.column, "source_file": d.source_file,
+                "source_offset": d.source_offset, "rows": d.rows, "raw": d.raw, "source": self._table.source_id,
+                "source_table": self._table.source_table, "batch_id": self._batch_id,
+            }  # fmt: skip
+
+    def close(self) -> None:
+        """ProofError when the footer does not show what was written."""
+        if self._writer is None:
+            return
+        self._writer.close({"source": self._table.key, "batch_id": self._batch_id})
+        footer = self._lake.footer(self._path)
+        if footer.rows != self._rows:
+            raise ProofError(f"Cannot prove dead letters {self._path}: footer says {footer.rows} -> {self._rows} written.")
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.abort()

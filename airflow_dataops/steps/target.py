@@ -1,0 +1,164 @@
+"""The lake table of a source table: where it is, which columns the catalog shows, and the DDL that gets it there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from airflow_dataops.catalog.base import CatalogTable
+from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
+from airflow_dataops.core.errors import ConflictError, DriftHeldError, InventoryError
+from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
+from airflow_dataops.core.partition import partition_columns
+from airflow_dataops.core.schema import Column, TableSchema
+from airflow_dataops.core.standards import standard_columns
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.steps.run import Edges
+
+DDL_TRIES = 8
+
+
+def table_root(table: TableSpec) -> str:
+    """The table's place in the lake: `<database>/<table>`, or what the row says."""
+    return table.target.location or f"{table.database}/{table.table}"
+
+
+def current_table(edges: Edges, table: TableSpec) -> CatalogTable | None:
+    """The catalog's table now; InventoryError when its partition columns are not those of the row."""
+    found = edges.catalog.get_table(table.database, table.table)
+    if found is not None:
+        have = tuple(c.name for c in found.partition_columns)
+        want = tuple(p.name for p in table.target.partition_by)
+        if have != want:
+            raise InventoryError(
+                f"Cannot load table {table.name}: it is partitioned by {have or 'nothing'} -> {want or 'nothing'} as the row says. "
+                "A table's partition columns never change. Give the row another `target.table`, or its old `partition_by`."
+            )
+        owner = found.parameters.get("dataops.source")
+        if owner is not None and owner != table.key:
+            raise InventoryError(
+                f"Cannot load table {table.name}: it belongs to {owner} -> {table.key}. Two sources never share a table. "
+                "Give one of them another `target.database` or `target.table`."
+            )
+    return found
+
+
+def data_schema(table: CatalogTable | None) -> TableSchema | None:
+    """The data columns: what drift is about (no standard columns, no partition columns)."""
+    if table is None:
+        return None
+    return TableSchema(tuple(c for c in table.columns if c.name not in STANDARD_COLUMNS))
+
+
+def required_columns(table: TableSpec) -> tuple[str, ...]:
+    """Source columns without which the row cannot work: their absence is breaking drift."""
+    named = [*table.write.keys, table.read.cursor, table.write.order_by, *(p.column for p in table.target.partition_by)]
+    return tuple(dict.fromkeys(name for name in named if name))
+
+
+def plan_table(table: TableSpec, current: CatalogTable | None, observed: TableSchema) -> DriftPlan:
+    """What the observed schema (source names, after privacy) means for the table. InventoryError for what no contract
+    can settle: two names that meet, a column that collides with a partition or standard column."""
+    plan = plan_drift(
+        data_schema(current),
+        observed,
+        table.contract,
+        required=required_columns(table),
+        reserved=reserved_names(table),
+    )
+    if plan.refuse:
+        what = "; ".join(str(change) for change in plan.refuse)
+        raise InventoryError(f"Cannot load table {table.name}: {what}. Rename the column with `read.query`, or `privacy.columns: drop`.")
+    return plan
+
+
+def reserved_names(table: TableSpec) -> frozenset[str]:
+    return STANDARD_COLUMNS | {p.name for p in table.target.partition_by}
+
+
+def ensure_table(
+    edges: Edges, table: TableSpec, wanted: TableSchema, *, has_origin: bool, why: str, comment: str = ""
+) -> CatalogTable:
+    """Creates the table or appends/widens columns until it holds `wanted` (target names), by compare-and-swap; on
+    conflict re-plans from what is there. DriftHeldError when the catalog moved so that `wanted` no longer fits."""
+    typed = TableSchema(tuple(c for c in wanted if str(c.type) != "null"))
+    for _ in range(DDL_TRIES):
+        current = current_table(edges, table)
+        try:
+            if current is None:
+                return _create(edges, table, typed, has_origin, why, comment)
+            return _evolve(edges, table, current, typed, has_origin, why)
+        except ConflictError:
+            continue
+    raise ConflictError(
+        f"Cannot alter table {table.name}: {DDL_TRIES} tries met another writer's change -> a quiet moment. Try again later."
+    )
+
+
+def _create(edges: Edges, table: TableSpec, typed: TableSchema, has_origin: bool, why: str, comment: str) -> CatalogTable:
+    if not table.target.create:
+        raise InventoryError(
+            f"Cannot load table {table.name}: it does not exist -> present, as `target.create` is false. "
+            "Create it, or let the row create it (`target.create: true`)."
+        )
+    root = table_root(table)
+    edges.catalog.ensure_database(table.database, edges.lake.uri(table.database))
+    created = CatalogTable(
+        database=table.database,
+        name=table.table,
+        columns=(*typed.columns, *_missing(standard_columns(table.standards, has_origin), typed.names)),
+        partition_columns=partition_columns(table.target.partition_by, typed),
+        location=edges.lake.uri(root),
+        format=table.target.format,
+        comment=comment[:256],
+        parameters={"dataops.source": table.key},
+    )
+    result = edges.catalog.create_table(created)
+    _audit(edges, table, "create_table", why, None, result)
+    return result
+
+
+def _evolve(
+    edges: Edges, table: TableSpec, current: CatalogTable, typed: TableSchema, has_origin: bool, why: str
+) -> CatalogTable:
+    plan = plan_drift(data_schema(current), _as_source(typed), table.contract.model_copy(update=_ANYTHING_SAFE))
+    if plan.hold or plan.refuse:
+        what = "; ".join(str(c) for c in (*plan.hold, *plan.refuse))
+        raise DriftHeldError(f"Cannot alter table {table.name}: {what} -> a change that only adds or widens. Somebody changed the table meanwhile.")
+    by_name = {c.name: c for c in plan.schema if str(c.type) != "null"}
+    columns = [by_name.get(c.name, c) if c.name not in STANDARD_COLUMNS else c for c in current.columns]
+    columns = [replace(new, comment=new.comment or old.comment) for new, old in zip(columns, current.columns, strict=True)]
+    names = {c.name for c in columns}
+    columns += [c for c in by_name.values() if c.name not in names]
+    columns += _missing(standard_columns(table.standards, has_origin), [c.name for c in columns])
+    if tuple(columns) == tuple(current.columns):
+        return current
+    result = edges.catalog.alter_table(current, replace(current, columns=tuple(columns)))
+    _audit(edges, table, "alter_table", why, current, result)
+    return result
+
+
+_ANYTHING_SAFE = {"tables": "evolve", "columns": "evolve", "types": "evolve"}
+"""The contract has spoken when the batch was planned; here only safety is asked again."""
+
+
+def _as_source(schema: TableSchema) -> TableSchema:
+    return schema
+
+
+def _missing(columns: Collection[Column], names: Collection[str]) -> list[Column]:
+    return [c for c in columns if c.name not in names]
+
+
+def _audit(edges: Edges, table: TableSpec, kind: str, why: str, before: CatalogTable | None, after: CatalogTable) -> None:
+    from airflow_dataops.core.types_text import type_to_text
+
+    def shape(t: CatalogTable | None) -> list[str] | None:
+        return None if t is None else [f"{c.name} {type_to_text(c.type)}" for c in t.columns]
+
+    entry: dict[str, Any] = {
+        "table_key": table.key, "target": table.name, "statement": kind, "who": edges.writer, "why": why,
+        "before": shape(before), "after": shape(after),
+    }  # fmt: skip
+    edges.ledger.drift.record_ddl(entry)

@@ -1,0 +1,258 @@
+"""YAML text → a tree that knows the line of everything, read without ever building an object or guessing a type.
+
+PyYAML's C parser only gives events; the tree, its limits and the meaning of plain scalars are ours. Scalars follow
+YAML 1.2's core schema. Where YAML 1.1 readers understand something else (`no`, `012`, `1:30`) the text is a fault of that
+node: whoever wrote it has to say what is meant, because half of the tools around an inventory still read YAML 1.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 10_000_000
+MAX_DEPTH = 40
+MAX_NODES = 1_000_000
+"""Nodes of one file, aliases counted as often as they are used: what a YAML bomb expands to."""
+
+Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_OLD_TRUTH = frozenset(("yes", "no", "on", "off"))
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_ODD_NUMBER = re.compile(
+    r"[-+]?(0[0-9][0-9_]*|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?"
+    r"|\.inf|\.Inf|\.INF)\Z|\.(nan|NaN|NAN)\Z"
+)
+
+
+class YamlError(Exception):
+    """A file that cannot be read as one YAML document. The message never quotes the file's content."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+
+
+@dataclass(slots=True)
+class Node:
+    """A value with its place: `value` is None, bool, int, float, str, `dict[str, Node]` or `list[Node]`.
+
+    `line` is where a reader looks for it: the line of its key in a map. `faults` are (line, key or None, what is wrong).
+    """
+
+    value: Any
+    file: str
+    line: int
+    nodes: int = 1
+    faults: list[tuple[int, str | None, str]] = field(default_factory=list)
+
+    @property
+    def is_map(self) -> bool:
+        return isinstance(self.value, dict)
+
+
+def decode(data: bytes) -> str:
+    """UTF-8 text of a file, a byte order mark taken off. YamlError for anything else and for what is too large."""
+    if len(data) > MAX_BYTES:
+        raise YamlError(1, f"the file has {len(data)} bytes, at most {MAX_BYTES} are read. Split it into several domains")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise YamlError(line, f"the file is not UTF-8 (byte {error.start}). Save it as UTF-8") from None
+
+
+def read_yaml(text: str, file: str) -> Node:
+    """The one document in `text`. An empty text is a node with value None. YamlError when there is no tree at all."""
+    parser = Parser(text)
+    try:
+        return _Tree(parser, file).document()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line = mark.line + 1 if mark is not None else text.count("\n", 0, getattr(error, "position", 0) or 0) + 1
+        raise YamlError(line, _syntax(error, text, line)) from None
+    finally:
+        parser.dispose()
+
+
+def plain(node: Node) -> Any:
+    """The tree without places."""
+    if isinstance(node.value, dict):
+        return {key: plain(child) for key, child in node.value.items()}
+    if isinstance(node.value, list):
+        return [plain(child) for child in node.value]
+    return node.value
+
+
+def faults(node: Node, path: str = "") -> Iterator[tuple[int, str, str]]:
+    """(line, dotted path, what is wrong) of everything below a node that YAML allows and we do not."""
+    for line, key, message in node.faults:
+        yield line, joined(path, key) if key is not None else path, message
+    if isinstance(node.value, dict):
+        for key, child in node.value.items():
+            yield from faults(child, joined(path, key))
+    elif isinstance(node.value, list):
+        for index, child in enumerate(node.value):
+            yield from faults(child, f"{path}[{index}]")
+
+
+def joined(path: str, key: str) -> str:
+    """`read` + `mode` → `read.mode`."""
+    return f"{path}.{key}" if path else key
+
+
+def _syntax(error: yaml.YAMLError, text: str, line: int) -> str:
+    """What is wrong with the text, without a snippet of it: the line may hold a secret."""
+    lines = text.split("\n")
+    here = lines[line - 1] if 0 < line <= len(lines) else ""
+    if "\t" in here[: len(here) - len(here.lstrip())]:
+        return "a tab stands in the indentation, YAML takes spaces only. Replace it by spaces"
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "it is not YAML")
+    problem = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "…", problem)
+    if "special characters" in problem or "control characters" in problem:
+        return "a control character stands in the text. Remove it, or write it as an escape in double quotes"
+    return f"the YAML cannot be read ({problem}). Check indentation, colons and quotes of this and the line above"
+
+
+class _Tree:
+    """Builds nodes out of events; deep recursion is impossible because depth is limited first."""
+
+    def __init__(self, parser: Any, file: str) -> None:
+        self.parser = parser
+        self.file = file
+        self.anchors: dict[str, Node | None] = {}
+        self.total = 0
+
+    def document(self) -> Node:
+        self.parser.get_event()  # stream start
+        if self.parser.check_event(yaml.StreamEndEvent):
+            return Node(None, self.file, 1)
+        self.parser.get_event()  # document start
+        node = self.node(self.parser.get_event(), 1)
+        self.parser.get_event()  # document end
+        event = self.parser.get_event()
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise YamlError(_line(event), "a second YAML document starts here (`---`). Keep one document per file")
+        return node
+
+    def node(self, event: Any, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise YamlError(_line(event), f"values are nested deeper than {MAX_DEPTH} levels. Flatten them")
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = None  # until it is whole: an alias to it would be endless
+        if isinstance(event, yaml.ScalarEvent):
+            node = self.scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = self.sequence(event, depth)
+        else:
+            node = self.mapping(event, depth)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        return node
+
+    def alias(self, event: Any) -> Node:
+        if event.anchor not in self.anchors:
+            raise YamlError(_line(event), "an alias names an anchor that does not stand above it. Define it first")
+        target = self.anchors[event.anchor]
+        if target is None:
+            raise YamlError(_line(event), "an alias stands inside its own anchor and would never end. Remove it")
+        self.count(target.nodes, event)
+        return Node(target.value, self.file, _line(event), target.nodes, target.faults)
+
+    def count(self, nodes: int, event: Any) -> None:
+        self.total += nodes
+        if self.total > MAX_NODES:
+            raise YamlError(_line(event), f"the file expands to more than {MAX_NODES} values. Remove the aliases or split it")
+
+    def scalar(self, event: Any) -> Node:
+        self.count(1, event)
+        node = Node(None, self.file, _line(event))
+        node.value, fault = scalar(event.value, event.tag, quoted=event.style is not None and event.style != "")
+        if fault:
+            node.faults.append((node.line, None, fault))
+        return node
+
+    def sequence(self, event: Any, depth: int) -> Node:
+        self.count(1, event)
+        node = Node([], self.file, _line(event))
+        self.refuse_tag(node, event)
+        while not isinstance(child_event := self.parser.get_event(), yaml.SequenceEndEvent):
+            child = self.node(child_event, depth + 1)
+            node.value.append(child)
+            node.nodes += child.nodes
+        return node
+
+    def mapping(self, event: Any, depth: int) -> Node:
+        self.count(1, event)
+        node = Node({}, self.file, _line(event))
+        self.refuse_tag(node, event)
+        seen: dict[str, int] = {}
+        while not isinstance(key_event := self.parser.get_event(), yaml.MappingEndEvent):
+            line = _line(key_event)
+            if not isinstance(key_event, yaml.ScalarEvent):
+                raise YamlError(line, "a key of a map is not plain text. Write `key: value` with a text key")
+            key = str(key_event.value)
+            fault = _key_fault(key_event)
+            child = self.node(self.parser.get_event(), depth + 1)
+            node.nodes += child.nodes + 1
+            self.count(1, key_event)
+            if fault:
+                node.faults.append((line, key, fault))
+            if key in seen:
+                node.faults.append((line, key, f"the key stands twice in this map, first in line {seen[key]}. Remove one"))
+                continue
+            seen[key] = line
+            node.value[key] = Node(child.value, child.file, line, child.nodes, child.faults)
+        return node
+
+    def refuse_tag(self, node: Node, event: Any) -> None:
+        if event.tag is not None:
+            node.faults.append((node.line, None, "YAML tags (`!…`) are not read here. Remove the tag"))
+
+
+def scalar(text: str, tag: str | None, *, quoted: bool) -> tuple[Any, str | None]:
+    """(value, fault or None) of one scalar as written."""
+    if tag not in (None, "!", "tag:yaml.org,2002:str"):
+        return text, "YAML tags (`!…`) are not read here. Remove the tag"
+    if quoted or tag is not None:
+        return text, None
+    if text in _NULL:
+        return None, None
+    if text in _TRUTH:
+        return _TRUTH[text], None
+    if text.lower() in _OLD_TRUTH:
+        truth = "true" if text.lower() in ("yes", "on") else "false"
+        return text, f'`{text}` is a truth value to some YAML readers and text to others. Write {truth}, or "{text}" in quotes'
+    if _INT.match(text):
+        return (int(text), None) if len(text) < 100 else (text, "a number of more than 99 digits is not read. Quote it")
+    if _ODD_NUMBER.match(text):
+        return text, (
+            "this is one number to some YAML readers, another number or text to others. "
+            "Write a plain decimal number, or text in quotes"
+        )
+    if _FLOAT.match(text):
+        return float(text), None
+    return text, None
+
+
+def _key_fault(event: Any) -> str | None:
+    if event.value == "<<" and not event.style:
+        return "merge keys (`<<`) are not read here. Put what rows share into `defaults:`"
+    value, fault = scalar(event.value, event.tag, quoted=bool(event.style))
+    if fault is None and not isinstance(value, str):
+        return f"a key must be text. Write it in quotes: \"{event.value}\""
+    return fault
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1

@@ -1,0 +1,84 @@
+"""What every test stands on: an environment of its own, and real servers on demand.
+
+Servers are real and never skipped: a missing one is an error that says what to install (tests/servers/install.sh).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.servers.mariadb import MariaDBServer
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import RUN_FOLDER
+from tests.servers.s3 import S3Server
+from tests.servers.shared import TestRun, shared_server
+
+_RUN = pytest.StashKey[TestRun]()
+# A developer's own Airflow, lake or cloud account must neither be touched nor change a result.
+_FOREIGN = ("AIRFLOW", "AWS_", "PG", "MYSQL_", "MARIADB_")
+
+# Two shared cores make single examples slow without a reason; CI must fail for a change, not for a seed.
+settings.register_profile("local", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the controller; its workers inherit what it sets here
+        for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+            del os.environ[name]
+        config.stash[_RUN] = TestRun.open()
+    # Set before the first import of Airflow, which reads and writes this folder while it is imported.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    home = Path(os.environ[RUN_FOLDER]) / f"airflow-{worker}"
+    home.mkdir(exist_ok=True)
+    os.environ["AIRFLOW_HOME"] = str(home)
+    os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # a missing credential fails at once instead of asking the network
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run = config.stash.get(_RUN, None)
+    if run is not None:
+        run.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> PostgresServer:
+    """A running PostgreSQL; `.new_database()` gives the URL of an empty database."""
+    return shared_server(PostgresServer)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """`postgresql://user:password@127.0.0.1:port/db`, one database per worker and session."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> MariaDBServer:
+    """A running MariaDB; `.new_database()` gives the URL of an empty database."""
+    return shared_server(MariaDBServer)
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(mariadb_server: MariaDBServer) -> str:
+    """`mysql://user:password@127.0.0.1:port/db`, one database per worker and session."""
+    return mariadb_server.new_database()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> S3Server:
+    """A running S3 endpoint: `.endpoint .access_key .secret_key .region`, `.new_bucket()`, `.client()`."""
+    return shared_server(S3Server)
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> Iterator[str]:
+    """The name of an empty bucket, one per test; what is in it dies with the server."""
+    yield s3_server.new_bucket()

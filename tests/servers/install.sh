@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs what the tests start: PostgreSQL, MariaDB (apt, as root) and versitygw, an S3 server (go install, into a cache).
+# What is there already is kept; a run with nothing to do takes milliseconds. What cannot be installed is named, all at
+# once, and the exit code is 1: a server that is missing must never become a test that is skipped.
+set -euo pipefail
+
+versitygw_version=v1.8.0
+cache="${DATAOPS_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/airflow-dataops}"
+missing=()
+
+# Debian keeps the server programs of PostgreSQL and MariaDB outside an ordinary user's PATH.
+shopt -s nullglob
+PATH="$cache/bin:$PATH:/usr/sbin:/usr/local/sbin"
+for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+packages=()
+{ have initdb && have postgres; } || packages+=(postgresql)
+{ have mariadb-install-db && have mariadbd; } || packages+=(mariadb-server-core mariadb-client-core)
+
+if ((${#packages[@]})); then
+    if have apt-get && [ "$(id -u)" = 0 ]; then
+        echo "Installing ${packages[*]} with apt-get" >&2
+        export DEBIAN_FRONTEND=noninteractive
+        # The tests start their own servers on free ports, so the packages must not start theirs.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            trap 'rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$policy"
+            chmod 755 "$policy"
+        fi
+        log="$(mktemp)"
+        if ! { apt-get update && apt-get install --yes --no-install-recommends "${packages[@]}"; } >"$log" 2>&1 </dev/null; then
+            tail -n 30 "$log" >&2
+            missing+=("${packages[@]/%/ (apt-get failed, see above)}")
+        fi
+        rm -f "$log"
+    else
+        missing+=("${packages[@]/%/ (this script installs it with apt-get as root)}")
+    fi
+fi
+
+if ! have versitygw; then
+    if have go; then
+        echo "Building versitygw $versitygw_version (a few minutes, once) into $cache/bin" >&2
+        mkdir -p "$cache/bin"
+        # Built aside and moved: a build that is interrupted must not leave half a program behind.
+        stage="$(mktemp -d "$cache/bin/stage.XXXXXX")"
+        if GOBIN="$stage" GOFLAGS=-buildvcs=false go install "github.com/versity/versitygw/cmd/versitygw@$versitygw_version" </dev/null; then
+            mv "$stage/versitygw" "$cache/bin/versitygw"
+        else
+            missing+=("versitygw $versitygw_version (go install failed, see above)")
+        fi
+        rm -rf "$stage"
+    else
+        missing+=("versitygw $versitygw_version (this script builds it with Go 1.21 or newer, which is not on the PATH)")
+    fi
+fi
+
+if ((${#missing[@]})); then
+    echo "Cannot install the servers that the tests need. Missing:" >&2
+    printf '  - %s\n' "${missing[@]}" >&2
+    exit 1
+fi
