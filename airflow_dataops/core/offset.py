@@ -98,7 +98,8 @@ def scalar_of_json(data: Any) -> Scalar | None:
             return date.fromisoformat(v)
         case "time":
             return time.fromisoformat(v)
-    raise ValueError(f"Cannot read cursor value of type {kind!r} -> one of bool, int, float, str, bytes, decimal, datetime, date, time.")
+    known = "bool, int, float, str, bytes, decimal, datetime, date, time"
+    raise ValueError(f"Cannot read cursor value of type {kind!r} -> one of {known}.")
 
 
 def range_to_json(r: OffsetRange) -> dict[str, Any]:

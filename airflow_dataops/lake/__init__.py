@@ -9,6 +9,6 @@ from airflow_dataops.lake.base import Lake
 def open_lake(uri: str, connection: Connection | None = None) -> Lake:
     """The lake at `uri` (`file:`, a plain path, or `s3:`), created if it is a local folder that does not exist."""
     from airflow_dataops.lake.filesystem import FilesystemLake
-    from airflow_dataops.storage import open_store
+    from airflow_dataops.storage import open_storage
 
-    return FilesystemLake(open_store(uri, connection))
+    return FilesystemLake(open_storage(uri, connection))

@@ -13,16 +13,15 @@ from pyarrow import fs as pafs
 from airflow_dataops.core.errors import InventoryError, ProofError, UnavailableError
 from airflow_dataops.lake.base import AtLeast, Entry, FileFooter, FileLayout, FileWriter
 from airflow_dataops.lake.parquet_file import ParquetFile
-from airflow_dataops.storage import Store, storage_errors
+from airflow_dataops.storage import Storage
 
 
 class FilesystemLake:
     """Parquet files below one root. Errors of the file system become UnavailableError, damaged files ProofError."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Storage) -> None:
         self._store = store
         self._fs: pafs.FileSystem = store.filesystem
-        self._is_local = isinstance(self._fs, pafs.LocalFileSystem)
 
     def uri(self, path: str) -> str:
         return self._store.uri(path)
@@ -30,25 +29,23 @@ class FilesystemLake:
     def open_file(self, path: str, schema: pa.Schema, layout: FileLayout) -> FileWriter:
         if layout.format != "parquet":
             raise InventoryError(f"Cannot write {path}: format {layout.format!r} -> parquet. Other formats are not available yet.")
-        address = self._store.join(path)
+        address = self._store.address(path)
         if self._fs.get_file_info(address).type != pafs.FileType.NotFound:
             raise ProofError(f"Cannot write lake file {path}: it exists -> a new name. Data files are never replaced.")
         temporary = None
-        if self._is_local:
+        if self._store.is_local:
             directory, name = os.path.split(address)
             os.makedirs(directory, exist_ok=True)
             temporary = os.path.join(directory, f"._{name}.writing")
         return ParquetFile(self._fs, path, address, temporary, schema, layout)
 
     def footer(self, path: str) -> FileFooter:
-        address = self._store.join(path)
+        address = self._store.address(path)
         try:
             size = self._fs.get_file_info(address).size
             with self._fs.open_input_file(address) as handle, pq.ParquetFile(handle) as parquet:
                 metadata = parquet.metadata.metadata or {}
-                ours = {
-                    k.decode().removeprefix("dataops."): v.decode() for k, v in metadata.items() if k.startswith(b"dataops.")
-                }
+                ours = {k.decode().removeprefix("dataops."): v.decode() for k, v in metadata.items() if k.startswith(b"dataops.")}
                 return FileFooter(path, parquet.metadata.num_rows, int(size), parquet.schema_arrow, ours)
         except FileNotFoundError as error:
             raise ProofError(f"Cannot read lake file {path}: it is gone -> present. Somebody deleted it.") from error
@@ -71,38 +68,41 @@ class FilesystemLake:
         keep = None if where is None else ds.field(where.column) >= pa.scalar(where.value, schema.field(where.column).type)
         try:
             for path in paths:
-                dataset = ds.dataset(self._store.join(path), schema=schema, format="parquet", filesystem=self._fs)
+                dataset = ds.dataset(self._store.address(path), schema=schema, format="parquet", filesystem=self._fs)
                 scanner = dataset.scanner(
-                    columns=wanted.names, filter=keep, batch_size=batch_rows, batch_readahead=2, fragment_readahead=1, use_threads=False
+                    columns=wanted.names,
+                    filter=keep,
+                    batch_size=batch_rows,
+                    batch_readahead=2,
+                    fragment_readahead=1,
+                    use_threads=False,
                 )
                 for batch in scanner.to_batches():
                     if batch.num_rows:
                         yield batch
         except pa.ArrowInvalid as error:
-            raise ProofError(f"Cannot read lake files ({len(paths)}) as {wanted}: {error} -> rows under the table's schema.") from error
+            raise ProofError(
+                f"Cannot read lake files ({len(paths)}) as {wanted}: {error} -> rows under the table's schema."
+            ) from error
         except FileNotFoundError as error:
             raise ProofError(f"Cannot read lake files ({len(paths)}): {error} -> all present. Somebody deleted one.") from error
         except OSError as error:
             raise UnavailableError(f"Cannot read lake files: {error} -> readable. Try again later.") from error
 
     def list(self, directory: str) -> tuple[Entry, ...]:
-        return tuple(Entry(f.path, f.size) for f in self._store.walk(directory) if not is_hidden(f.path))
+        return tuple(Entry(path, size) for path, size in self._store.list(directory) if not is_hidden(path))
 
     def link(self, source: str, target: str) -> bool:
         return self._store.put_if_absent(source, target)
 
     def make_directory(self, directory: str) -> None:
-        if self._is_local:
-            os.makedirs(self._store.join(directory), exist_ok=True)
+        if self._store.is_local:
+            os.makedirs(self._store.address(directory), exist_ok=True)
 
     def delete_directory(self, directory: str) -> int:
         if not directory.strip("/"):
             raise InventoryError("Cannot delete directory '': it is the lake's root -> a directory below it.")
-        count = len(tuple(self._store.walk(directory)))
-        with storage_errors(f"delete lake directory {directory!r}"):
-            if self._fs.get_file_info(self._store.join(directory)).type != pafs.FileType.NotFound:
-                self._fs.delete_dir(self._store.join(directory))
-        return count
+        return self._store.delete_directory(directory)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -73,9 +73,7 @@ class ParquetFile:
         dictionary = layout.dictionary
         if dictionary is None:
             dictionary = tuple(dictionary_columns(self._held[0])) if self._held else ()
-        compression: Any = {
-            name: "none" if name in layout.uncompressed else layout.compression for name in self._schema.names
-        }
+        compression: Any = {name: "none" if name in layout.uncompressed else layout.compression for name in self._schema.names}
         try:
             self._sink = self._fs.open_output_stream(self._temporary or self._address)
         except OSError as error:

@@ -35,7 +35,8 @@ class KeyedRows:
         if missing:
             raise InventoryError(
                 f"Cannot merge {self._table.key}: key or order column {missing[0]!r} is not in the data -> one of "
-                f"{', '.join(rows.schema.names[:20])}. Fix `write.keys` and `write.order_by`; a dropped or untyped column cannot be a key."
+                f"{', '.join(rows.schema.names[:20])}. Fix `write.keys` and `write.order_by`; "
+                "a dropped or untyped column cannot be a key."
             )
         part = self._part_ids.setdefault(values, len(self._part_ids))
         self._prints.append(key_fingerprints(rows, self._keys))

@@ -27,13 +27,13 @@ def known_rows(table: TableSpec, claim: Claim, plan: DriftPlan, edges: Edges) ->
     claimed = claim.range
     if table.read.mode != "watermark" or not isinstance(claimed, CursorRange) or claimed.low is None or claimed.low_inclusive:
         return Counter()
-    low = overlap_low(claimed, table)
-    column = plan.names.get(claimed.cursor, claimed.cursor)
-    return _stored_since(table, column, low, plan, edges)
+    return stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, edges)
 
 
-def _stored_since(table: TableSpec, column: str, low: Scalar | None, plan: DriftPlan, edges: Edges) -> Counter[bytes]:
+def stored_since(table: TableSpec, cursor: str, low: Scalar | None, plan: DriftPlan, edges: Edges) -> Counter[bytes]:
+    """Fingerprints of the stored rows whose cursor (source name) is at or above `low`."""
     known: Counter[bytes] = Counter()
+    column = plan.names.get(cursor, cursor)
     schema = plan.schema.to_arrow()
     if low is None or column not in schema.names:
         return known

@@ -57,7 +57,9 @@ def tasks_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) ->
     raise InventoryError(f"Cannot read {table.key}: read.mode {table.read.mode!r} -> full, window, watermark or new_files.")
 
 
-def _request(table: TableSpec, run: Run, edges: Edges, read: OffsetRange, *, scope: str, exclusive: bool = False, salt: str = "") -> ClaimRequest:
+def _request(
+    table: TableSpec, run: Run, edges: Edges, read: OffsetRange, *, scope: str, exclusive: bool = False, salt: str = ""
+) -> ClaimRequest:
     return ClaimRequest(
         table_key=table.key,
         source_id=table.source_id,

@@ -68,6 +68,9 @@ class Run:
     period: Period
 
 
+NOTHING = Accounting()
+
+
 @dataclass(frozen=True, slots=True)
 class TableResult:
     """How one table fared in a run."""
@@ -75,7 +78,7 @@ class TableResult:
     source_table: str
     target: str
     outcome: Outcome
-    accounting: Accounting = Accounting()
+    accounting: Accounting = NOTHING
     batch_id: str | None = None
     generation: int | None = None
     fingerprint: str | None = None

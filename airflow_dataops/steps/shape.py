@@ -48,8 +48,8 @@ class Shaper:
     def is_private(self) -> bool:
         return any(action != "keep" for action in self.actions.values())
 
-    def shape(self, batch: Batch) -> tuple[pa.RecordBatch, np.ndarray, tuple[DeadLetter, ...]]:
-        """(stored rows, their fingerprints of shape (rows, 2), dead letters). Every row read is in one of them, or
+    def shape(self, batch: Batch) -> tuple[pa.RecordBatch, tuple[DeadLetter, ...]]:
+        """(rows to store, always with their `_row_fingerprint`; dead letters). Every row read is in one of them, or
         counted as deduplicated."""
         records = batch.records
         self.rows_read += records.num_rows + sum(d.rows for d in batch.dead_letters)
@@ -75,10 +75,10 @@ class Shaper:
         if not self.is_private:
             self.source += Fingerprint.of(prints)
         stamped = stamp(
-            rows, self.table.standards, ingested_at_us=self.ingested_at_us, batch_id=self.batch_id,
-            source_file=batch.source_file, source_offsets=offsets, fingerprints=prints,
+            rows, self.table.standards.model_copy(update={"row_fingerprint": True}), ingested_at_us=self.ingested_at_us,
+            batch_id=self.batch_id, source_file=batch.source_file, source_offsets=offsets, fingerprints=prints,
         )  # fmt: skip
-        return stamped, prints, dead
+        return stamped, dead
 
     def _not_overlapping(self, prints: np.ndarray) -> np.ndarray:
         """Only the overlap zone is small, so only its rows are looked at one by one: candidates are found vectorised."""

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import ProofError
-from airflow_dataops.core.fingerprint import Fingerprint
+from airflow_dataops.core.fingerprint import Fingerprint, row_fingerprints
+from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.partition import partition_name
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import DataFile, FileLayout, FileWriter, Lake
@@ -20,6 +21,24 @@ MAX_OPEN_FILES = 24
 """Open files hold a row group each; beyond this the least recently used is closed, at the price of more files."""
 
 Values = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPartition:
+    """One partition of an attempt, closed, with the files' footers re-read."""
+
+    values: Values
+    name: str
+    directory: str
+    files: tuple[DataFile, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(f.rows for f in self.files)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return sum((Fingerprint.parse(f.fingerprint) for f in self.files), Fingerprint.EMPTY)
 
 
 @dataclass(slots=True)
@@ -36,11 +55,9 @@ class _Part:
 class PartitionFiles:
     """Writes rows to the files of their partitions below one directory, with a running fingerprint per file."""
 
-    def __init__(
-        self, lake: Lake, directory: str, object_name: str, table: TableSpec, schema: pa.Schema, file_bytes: int | None
-    ) -> None:
+    def __init__(self, lake: Lake, directory: str, object_name: str, table: TableSpec, schema: pa.Schema) -> None:
         self._lake, self._directory, self._object_name, self._table = lake, directory, object_name, table
-        self._schema, self._file_bytes = schema, file_bytes
+        self._schema = schema
         self._layout = FileLayout(format=table.target.format, compression=table.target.compression)
         self._parts: OrderedDict[Values, _Part] = OrderedDict()
         self._count = 0
@@ -54,7 +71,8 @@ class PartitionFiles:
             part = self._parts[values] = _Part(values, name, directory)
         return part
 
-    def write(self, values: Values, rows: pa.RecordBatch, prints: np.ndarray) -> None:
+    def write(self, values: Values, rows: pa.RecordBatch) -> None:
+        """Rows with their `_row_fingerprint` column, whether or not the table keeps it."""
         part = self.partition(values)
         self._parts.move_to_end(values)
         if part.writer is None:
@@ -64,8 +82,8 @@ class PartitionFiles:
             part.writer = self._lake.open_file(path, self._schema, self._layout)
         part.writer.write(rows.select(self._schema.names))
         part.rows += rows.num_rows
-        part.print += Fingerprint.of(prints)
-        if self._file_bytes is not None and part.writer.bytes_written >= self._file_bytes:
+        part.print += Fingerprint.of(stamped_fingerprints(rows))
+        if part.writer.bytes_written >= self._table.target.file_bytes:
             self._close(part)
 
     def _make_room(self) -> None:
@@ -81,23 +99,39 @@ class PartitionFiles:
         footer = self._lake.footer(writer.path)
         if footer.rows != part.rows:
             raise ProofError(
-                f"Cannot prove file {writer.path}: its footer says {footer.rows} rows -> {part.rows} as written. Nothing was published."
+                f"Cannot prove file {writer.path}: its footer says {footer.rows} rows -> {part.rows} as written. "
+                "Nothing was published."
             )
         part.files.append(DataFile(writer.path, footer.rows, footer.bytes, str(part.print)))
         part.writer, part.rows, part.print = None, 0, Fingerprint.EMPTY
 
-    def close(self) -> list[tuple[Values, str, str, tuple[DataFile, ...]]]:
-        """Closes all files and re-reads their footers: (values, partition name, directory, files) in order of name."""
+    def close(self) -> list[WrittenPartition]:
+        """Closes all files and re-reads their footers; in order of partition name."""
         for part in self._parts.values():
             self._close(part)
             if not part.files:
                 self._lake.make_directory(part.directory)
-        return sorted((p.values, p.name, p.directory, tuple(p.files)) for p in self._parts.values() if True)
+        written = [WrittenPartition(p.values, p.name, p.directory, tuple(p.files)) for p in self._parts.values()]
+        return sorted(written, key=lambda p: p.name)
 
     def abort(self) -> None:
         for part in self._parts.values():
             if part.writer is not None:
                 part.writer.abort()
+
+
+def stamped_fingerprints(rows: pa.RecordBatch) -> Words:
+    """The row fingerprints back from the `_row_fingerprint` column that `stamp` put there; computed where it is absent
+    or NULL (files of a time when the table did not keep it)."""
+    index = rows.schema.get_field_index("_row_fingerprint")
+    if index < 0 or rows.column(index).null_count:
+        return row_fingerprints(rows)
+    return _from_binary(rows.column(index))
+
+
+def _from_binary(column: pa.FixedSizeBinaryArray) -> Words:
+    big_endian = np.frombuffer(column.buffers()[1], ">u8", count=2 * len(column), offset=16 * column.offset)
+    return big_endian.reshape(-1, 2).astype(np.uint64)
 
 
 DEAD_LETTER_SCHEMA = pa.schema(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
+
+import pyarrow as pa
 
 from airflow_dataops.catalog.base import CatalogTable
 from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
@@ -12,8 +13,8 @@ from airflow_dataops.core.errors import ConflictError, DriftHeldError, Inventory
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
 from airflow_dataops.core.partition import partition_columns
 from airflow_dataops.core.schema import Column, TableSchema
-from airflow_dataops.core.standards import standard_columns
 from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.core.types_text import type_to_text
 from airflow_dataops.steps.run import Edges
 
 DDL_TRIES = 8
@@ -69,7 +70,9 @@ def plan_table(table: TableSpec, current: CatalogTable | None, observed: TableSc
     )
     if plan.refuse:
         what = "; ".join(str(change) for change in plan.refuse)
-        raise InventoryError(f"Cannot load table {table.name}: {what}. Rename the column with `read.query`, or `privacy.columns: drop`.")
+        raise InventoryError(
+            f"Cannot load table {table.name}: {what}. Rename the column with `read.query`, or `privacy.columns: drop`."
+        )
     return plan
 
 
@@ -77,18 +80,17 @@ def reserved_names(table: TableSpec) -> frozenset[str]:
     return STANDARD_COLUMNS | {p.name for p in table.target.partition_by}
 
 
-def ensure_table(
-    edges: Edges, table: TableSpec, wanted: TableSchema, *, has_origin: bool, why: str, comment: str = ""
-) -> CatalogTable:
-    """Creates the table or appends/widens columns until it holds `wanted` (target names), by compare-and-swap; on
-    conflict re-plans from what is there. DriftHeldError when the catalog moved so that `wanted` no longer fits."""
-    typed = TableSchema(tuple(c for c in wanted if str(c.type) != "null"))
+def ensure_table(edges: Edges, table: TableSpec, wanted: TableSchema, *, why: str, comment: str = "") -> CatalogTable:
+    """Creates the table or appends/widens columns until it holds `wanted` (target names; data and standard columns), by
+    compare-and-swap; on conflict re-plans from what is there. DriftHeldError when the catalog moved so that `wanted` no
+    longer fits. Untyped columns wait for their first value."""
+    typed = tuple(c for c in wanted if not pa.types.is_null(c.type))
     for _ in range(DDL_TRIES):
         current = current_table(edges, table)
         try:
             if current is None:
-                return _create(edges, table, typed, has_origin, why, comment)
-            return _evolve(edges, table, current, typed, has_origin, why)
+                return _create(edges, table, typed, why, comment)
+            return _evolve(edges, table, current, typed, why)
         except ConflictError:
             continue
     raise ConflictError(
@@ -96,7 +98,7 @@ def ensure_table(
     )
 
 
-def _create(edges: Edges, table: TableSpec, typed: TableSchema, has_origin: bool, why: str, comment: str) -> CatalogTable:
+def _create(edges: Edges, table: TableSpec, typed: tuple[Column, ...], why: str, comment: str) -> CatalogTable:
     if not table.target.create:
         raise InventoryError(
             f"Cannot load table {table.name}: it does not exist -> present, as `target.create` is false. "
@@ -107,8 +109,8 @@ def _create(edges: Edges, table: TableSpec, typed: TableSchema, has_origin: bool
     created = CatalogTable(
         database=table.database,
         name=table.table,
-        columns=(*typed.columns, *_missing(standard_columns(table.standards, has_origin), typed.names)),
-        partition_columns=partition_columns(table.target.partition_by, typed),
+        columns=typed,
+        partition_columns=partition_columns(table.target.partition_by, TableSchema(typed)),
         location=edges.lake.uri(root),
         format=table.target.format,
         comment=comment[:256],
@@ -119,19 +121,20 @@ def _create(edges: Edges, table: TableSpec, typed: TableSchema, has_origin: bool
     return result
 
 
-def _evolve(
-    edges: Edges, table: TableSpec, current: CatalogTable, typed: TableSchema, has_origin: bool, why: str
-) -> CatalogTable:
-    plan = plan_drift(data_schema(current), _as_source(typed), table.contract.model_copy(update=_ANYTHING_SAFE))
+def _evolve(edges: Edges, table: TableSpec, current: CatalogTable, typed: tuple[Column, ...], why: str) -> CatalogTable:
+    wanted = TableSchema(tuple(c for c in typed if c.name not in STANDARD_COLUMNS))
+    plan = plan_drift(data_schema(current), wanted, table.contract.model_copy(update=EVERYTHING_EVOLVES))
     if plan.hold or plan.refuse:
         what = "; ".join(str(c) for c in (*plan.hold, *plan.refuse))
-        raise DriftHeldError(f"Cannot alter table {table.name}: {what} -> a change that only adds or widens. Somebody changed the table meanwhile.")
-    by_name = {c.name: c for c in plan.schema if str(c.type) != "null"}
-    columns = [by_name.get(c.name, c) if c.name not in STANDARD_COLUMNS else c for c in current.columns]
-    columns = [replace(new, comment=new.comment or old.comment) for new, old in zip(columns, current.columns, strict=True)]
-    names = {c.name for c in columns}
-    columns += [c for c in by_name.values() if c.name not in names]
-    columns += _missing(standard_columns(table.standards, has_origin), [c.name for c in columns])
+        raise DriftHeldError(
+            f"Cannot alter table {table.name}: {what} -> a change that only adds or widens. The table changed since the "
+            "batch was planned. Run again to plan from what is there now."
+        )
+    planned = {c.name: c for c in plan.schema if not pa.types.is_null(c.type)}
+    columns = [replace(c, type=planned[c.name].type) if c.name in planned else c for c in current.columns]
+    have = {c.name for c in columns}
+    columns += [c for c in planned.values() if c.name not in have]
+    columns += [c for c in typed if c.name in STANDARD_COLUMNS and c.name not in have]
     if tuple(columns) == tuple(current.columns):
         return current
     result = edges.catalog.alter_table(current, replace(current, columns=tuple(columns)))
@@ -139,21 +142,11 @@ def _evolve(
     return result
 
 
-_ANYTHING_SAFE = {"tables": "evolve", "columns": "evolve", "types": "evolve"}
-"""The contract has spoken when the batch was planned; here only safety is asked again."""
-
-
-def _as_source(schema: TableSchema) -> TableSchema:
-    return schema
-
-
-def _missing(columns: Collection[Column], names: Collection[str]) -> list[Column]:
-    return [c for c in columns if c.name not in names]
+EVERYTHING_EVOLVES = {"tables": "evolve", "columns": "evolve", "types": "evolve"}
+"""The contract spoke when the batch was planned; where this is used, only safety is asked again."""
 
 
 def _audit(edges: Edges, table: TableSpec, kind: str, why: str, before: CatalogTable | None, after: CatalogTable) -> None:
-    from airflow_dataops.core.types_text import type_to_text
-
     def shape(t: CatalogTable | None) -> list[str] | None:
         return None if t is None else [f"{c.name} {type_to_text(c.type)}" for c in t.columns]
 

@@ -1,0 +1,217 @@
+"""What a frozen batch wants decided for each partition, built on the ledger's current decisions (DESIGN §5.5).
+
+Nothing here is visible to a reader: new directories are filled, live ones are only looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from airflow_dataops.core.errors import ProofError
+from airflow_dataops.core.fingerprint import Fingerprint, key_fingerprints
+from airflow_dataops.core.schema import TableSchema
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan, StagedPartition
+from airflow_dataops.steps.run import Edges
+from airflow_dataops.steps.stage import PartitionFiles, WrittenPartition
+
+
+def build(table: TableSpec, claim: Claim, content: BatchContent, schema: TableSchema, edges: Edges) -> list[DecisionPlan]:
+    """The plans of all partitions this batch changes; empty when it changes none. `schema` is the lake table's, data and
+    standard columns, as the catalog has it after DDL."""
+    current = edges.ledger.decisions.current(table.key)
+    return _Builder(table, claim, content, schema, edges, current).plans()
+
+
+class _Builder:
+    def __init__(
+        self,
+        table: TableSpec,
+        claim: Claim,
+        content: BatchContent,
+        schema: TableSchema,
+        edges: Edges,
+        current: Mapping[str, Decision],
+    ) -> None:
+        self.table, self.claim, self.content, self.schema = table, claim, content, schema
+        self.edges, self.lake, self.current = edges, edges.lake, current
+        self.place = f"{claim.directory}/b-{edges.nonce()}"
+
+    def plans(self) -> list[DecisionPlan]:
+        match self.table.write.mode:
+            case "overwrite_partition":
+                return self._overwrite()
+            case "append" if self.claim.generation == 1:
+                return self._append()
+            case "append":
+                return self._replace_batch()
+            case _:
+                return self._merge()
+
+    def _plan(
+        self, name: str, values: tuple[str | None, ...], location: str, rows: int, size: int, print_: Fingerprint
+    ) -> DecisionPlan:
+        have = self.current.get(name)
+        return DecisionPlan(name, values, have.epoch if have else 0, location, rows, size, str(print_), self.schema)
+
+    def _staged_plan(self, part: StagedPartition) -> DecisionPlan:
+        size = sum(int(f["bytes"]) for f in part.files)
+        return self._plan(part.name, part.values, part.directory, part.rows, size, Fingerprint.parse(part.fingerprint))
+
+    def _overwrite(self) -> list[DecisionPlan]:
+        """The staged directories as they are. A full snapshot of a data-partitioned table also empties the partitions
+        it no longer has (A20)."""
+        plans = [self._staged_plan(part) for part in self.content.partitions if not part.unchanged]
+        if self.content.complete:
+            staged = {part.name for part in self.content.partitions}
+            plans += [self._emptied(d) for n, d in self.current.items() if n not in staged and d.rows]
+        return plans
+
+    def _emptied(self, decision: Decision) -> DecisionPlan:
+        directory = f"{self.place}/{decision.name}"
+        self.lake.make_directory(directory)
+        return self._plan(decision.name, decision.values, directory, 0, 0, Fingerprint.EMPTY)
+
+    def _append(self) -> list[DecisionPlan]:
+        """One object joins the live directory; a partition's first files are its directory; several files for a live
+        partition become a new directory, so that a reader sees all or none of them (A6)."""
+        plans = []
+        for part in self.content.partitions:
+            have = self.current.get(part.name)
+            if have is None:
+                plans.append(self._staged_plan(part))
+            elif len(part.files) == 1:
+                size = have.bytes + int(part.files[0]["bytes"])
+                print_ = Fingerprint.parse(have.fingerprint) + Fingerprint.parse(part.fingerprint)
+                plans.append(self._plan(part.name, part.values, have.location, have.rows + part.rows, size, print_))
+            elif part.files:
+                plans.append(self._copied(part.name, part.values, self._files(have), part.files))
+        return plans
+
+    def _replace_batch(self) -> list[DecisionPlan]:
+        """A later generation: the objects of earlier ones leave every partition that has some, in new directories, so
+        that a zombie of the earlier generation writes where nobody looks (A17)."""
+        mine = f"{self.claim.batch_id}-g"
+        staged = {part.name: part for part in self.content.partitions}
+        plans = []
+        for name, have in self.current.items():
+            files = self._files(have)
+            others = [path for path in files if not path.rsplit("/", 1)[-1].startswith(mine)]
+            part = staged.pop(name, None)
+            if len(others) < len(files) or (part is not None and part.files):
+                plans.append(self._copied(name, have.values, others, part.files if part else ()))
+        return plans + [self._staged_plan(part) for part in staged.values()]
+
+    def _files(self, decision: Decision) -> list[str]:
+        return [entry.path for entry in self.lake.list(decision.location)]
+
+    def _copied(
+        self, name: str, values: tuple[str | None, ...], base: Sequence[str], staged: Iterable[Mapping[str, object]]
+    ) -> DecisionPlan:
+        directory = f"{self.place}/{name}" if name else self.place
+        self.lake.make_directory(directory)
+        for path in (*base, *(str(f["path"]) for f in staged)):
+            self.lake.link(path, f"{directory}/{path.rsplit('/', 1)[-1]}")
+        return self._plan_of_directory(name, values, directory)
+
+    def _plan_of_directory(self, name: str, values: tuple[str | None, ...], directory: str) -> DecisionPlan:
+        """Rows, bytes and fingerprint re-read from the footers of what is there."""
+        rows, size, print_ = 0, 0, Fingerprint.EMPTY
+        for entry in self.lake.list(directory):
+            footer = self.lake.footer(entry.path)
+            rows, size = rows + footer.rows, size + footer.bytes
+            print_ += Fingerprint.parse(footer.metadata["fingerprint"])
+        if print_.rows != rows:
+            raise ProofError(f"Cannot prove {directory}: footers count {rows} rows, fingerprints {print_.rows} -> the same.")
+        return self._plan(name, values, directory, rows, size, print_)
+
+    def _merge(self) -> list[DecisionPlan]:
+        """New directory = base without the delta's keys + delta. A key whose partition column is not part of it may
+        move: it then also leaves the partition it was in (A21)."""
+        by_origin = {c.origin: c.name for c in self.schema}
+        keys = [by_origin.get(k, k) for k in self.table.write.keys]
+        delta = _Keys.of(self._keys(self._paths(self.content.partitions), keys))
+        staged = {part.name: part for part in self.content.partitions}
+        fixed = {p.column for p in self.table.target.partition_by} <= {None, *self.table.write.keys}
+        period_only = all(p.column is None for p in self.table.target.partition_by)
+        plans = []
+        for name, have in self.current.items():
+            part = staged.pop(name, None)
+            if part is None and (fixed or period_only or not len(delta)):
+                continue
+            if part is not None and not part.rows and (fixed or period_only or not len(delta)):
+                continue
+            plan = self._merged(have, part, keys, delta)
+            if plan is not None:
+                plans.append(plan)
+        return plans + [self._staged_plan(part) for part in staged.values()]
+
+    def _merged(self, have: Decision, part: StagedPartition | None, keys: list[str], delta: _Keys) -> DecisionPlan | None:
+        base = self._files(have)
+        if part is None and not any(delta.contain(p).any() for p in self._keys(base, keys)):
+            return None
+        files = PartitionFiles(self.lake, self.place, self.claim.object_name + "-base", self.table, self.schema.to_arrow())
+        kept = before = 0
+        try:
+            for rows in self.lake.read(base, self.schema.to_arrow()):
+                keep = ~delta.contain(key_fingerprints(rows, keys))
+                before += rows.num_rows
+                if keep.any():
+                    kept += int(keep.sum())
+                    files.write(have.values, rows if keep.all() else rows.filter(pa.array(keep)))
+            files.partition(have.values)
+            written: WrittenPartition = files.close()[0]
+        except BaseException:
+            files.abort()
+            raise
+        staged_rows = part.rows if part is not None else 0
+        for file in part.files if part is not None else ():
+            path = str(file["path"])
+            self.lake.link(path, f"{written.directory}/{path.rsplit('/', 1)[-1]}")
+        plan = self._plan_of_directory(have.name, have.values, written.directory)
+        if before != have.rows or plan.rows != kept + staged_rows:
+            raise ProofError(
+                f"Cannot prove merge of {self.table.key} into {have.name or 'the table'}: before {before} (ledger {have.rows}), "
+                f"kept {kept}, merged {staged_rows}, after {plan.rows} -> after = before + inserted - replaced. "
+                "Nothing was published."
+            )
+        return plan
+
+    def _paths(self, parts: Iterable[StagedPartition]) -> list[str]:
+        return [str(f["path"]) for part in parts for f in part.files]
+
+    def _keys(self, paths: list[str], keys: list[str]) -> Iterable[np.ndarray]:
+        for rows in self.lake.read(paths, self.schema.to_arrow(), columns=keys):
+            yield key_fingerprints(rows, keys)
+
+
+class _Keys:
+    """A set of 128-bit key identities, sorted once, asked in whole batches."""
+
+    def __init__(self, prints: np.ndarray) -> None:
+        order = np.lexsort((prints[:, 1], prints[:, 0]))
+        self._sorted = prints[order]
+        high = self._sorted[:, 0]
+        self._ambiguous = bool((high[1:] == high[:-1]).any())
+        self._all = {p.tobytes() for p in self._sorted} if self._ambiguous else set()
+
+    @classmethod
+    def of(cls, prints: Iterable[np.ndarray]) -> _Keys:
+        found = list(prints)
+        return cls(np.concatenate(found) if found else np.empty((0, 2), dtype=np.uint64))
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def contain(self, prints: np.ndarray) -> np.ndarray:
+        """Which of these are in the set: a boolean per row."""
+        if not len(self._sorted):
+            return np.zeros(len(prints), dtype=bool)
+        if self._ambiguous:  # two keys share their high word: the slow way is exact
+            return np.fromiter((p.tobytes() in self._all for p in prints), dtype=bool, count=len(prints))
+        at = np.minimum(np.searchsorted(self._sorted[:, 0], prints[:, 0]), len(self._sorted) - 1)
+        found: np.ndarray = (self._sorted[at] == prints).all(axis=1)
+        return found

@@ -1,0 +1,186 @@
+"""The `load` step: each table's new range is claimed, staged, proved, decided, published and committed (DESIGN §5).
+
+One table's failure never stops its siblings: every table is reported, the caller fails at the end, and a retry does
+only what the ledger does not show as done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.drift_plan import DriftPlan
+from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, HoldError, ProofError
+from airflow_dataops.core.offset import CursorRange
+from airflow_dataops.core.schema import Column, TableSchema
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.core.table_spec import TableSpec, table_spec
+from airflow_dataops.ledger.base import BatchRecord, Claim
+from airflow_dataops.steps.attempt import stage
+from airflow_dataops.steps.publish import expire_table, publish, sweep_table
+from airflow_dataops.steps.ranges import Task, tasks_of
+from airflow_dataops.steps.run import Edges, LoadResult, Outcome, Progress, Run, TableResult
+from airflow_dataops.steps.ties import late_ties
+
+log = logging.getLogger(__name__)
+
+MAX_HELPED = 100
+
+
+def load(spec: PipelineSpec, edges: Edges, run: Run, tables: Sequence[str]) -> LoadResult:
+    """Loads the named source tables. Never raises for one table; see `LoadResult.failures`."""
+    return LoadResult.of(load_table(spec, edges, run, name) for name in tables)
+
+
+def load_table(spec: PipelineSpec, edges: Edges, run: Run, source_table: str) -> TableResult:
+    """One table, whatever happens to it. Unexpected errors are reported as such, with their traceback in the log."""
+    started = time.perf_counter()
+    table: TableSpec | None = None
+    try:
+        table = table_spec(spec, source_table)
+        edges.progress(Progress(source_table, "start"))
+        result = _load(table, edges, run)
+    except DataOpsError as error:
+        log.warning("table %s failed: %s", source_table, error)
+        result = TableResult.of_error(table, source_table, error)
+    except Exception as error:
+        log.exception("table %s failed unexpectedly", source_table)
+        result = TableResult.of_error(table, source_table, error)
+    result = replace(result, seconds=time.perf_counter() - started)
+    edges.ledger.runs.record(run.token, spec.id, f"{spec.id}:{source_table}", result.to_json())
+    edges.progress(Progress(source_table, result.outcome, result.accounting.rows_read))
+    return result
+
+
+def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
+    sweep_table(table, edges)
+    repeats_files = table.read.mode == "new_files" and run.period.backfill  # several batches: each claim tells if it is done
+    done = None if repeats_files else edges.ledger.batches.committed_by(run.token, table.key)
+    if done is not None:
+        return _of_record(table, done)
+    unfinished = None if repeats_files else _continue(table, edges, run)
+    if unfinished is not None:
+        return unfinished
+    declared = edges.source.describe(table.source_table, table.read.query)
+    results = [_do(table, task, edges, run) for task in tasks_of(table, declared, run, edges)]
+    expire_table(table, edges)
+    return _together(table, results)
+
+
+def _continue(table: TableSpec, edges: Edges, run: Run) -> TableResult | None:
+    """A retry of a run that died while its batch was open takes up that very batch: its range was fixed at its claim."""
+    claim = edges.ledger.batches.reclaim(table.key, run.token, edges.writer, edges.nonce(), edges.lease_seconds)
+    return None if claim is None else _perform(table, claim, edges, run)
+
+
+def _do(table: TableSpec, task: Task, edges: Edges, run: Run) -> TableResult | None:
+    request = task.request
+    if isinstance(request.range, CursorRange) and request.range.low == request.range.high and task.moves_watermark:
+        request = late_ties(table, request, edges)
+        if request is None:
+            return None
+    for _ in range(MAX_HELPED):
+        claim = edges.ledger.batches.claim(request)
+        if claim.asked:
+            return _perform(table, claim, edges, run)
+        publish(table, claim, edges)
+    raise BusyError(f"Cannot claim {table.key}: {MAX_HELPED} other batches stood before it -> its turn. Try again later.")
+
+
+def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableResult:
+    if claim.state == "committed":
+        record = edges.ledger.batches.committed_by(run.token, table.key)
+        if record is not None:
+            return _of_record(table, record)
+        raise ProofError(f"Cannot find batch {claim.batch_id} of {table.key} -> committed by this run. This is a defect.")
+    if claim.state == "open":
+        try:
+            staged = stage(table, claim, run.period, edges)
+        except FencedError:
+            raise
+        except BaseException:
+            edges.ledger.batches.abandon(claim)
+            raise
+        claim = edges.ledger.batches.freeze(claim, staged.content, staged.dead_letters)
+        _record_drift(table, claim, staged.drift, edges)
+        if staged.drift.hold:
+            return _hold(table, claim, staged.drift, edges)
+    try:
+        partitions = publish(table, claim, edges)
+    except HoldError as error:
+        edges.ledger.batches.hold(claim, {"reason": str(error)})
+        return _result(table, claim, "held", _all_held(claim), ())
+    content = claim.content
+    if content is None:
+        raise ProofError(f"Cannot report batch {claim.batch_id}: no content -> frozen content. This is a defect.")
+    outcome: Outcome = "loaded" if partitions else "unchanged"
+    return _result(table, claim, outcome, content.accounting, partitions)
+
+
+def _hold(table: TableSpec, claim: Claim, drift: DriftPlan, edges: Edges) -> TableResult:
+    changes = [change.to_json() for change in drift.hold]
+    edges.ledger.batches.hold(claim, {"reason": "drift", "changes": changes, "table_schema": drift.assumes})
+    return _result(table, claim, "held", _all_held(claim), ())
+
+
+def _all_held(claim: Claim) -> Accounting:
+    counts = claim.content.accounting if claim.content else Accounting()
+    return replace(counts, rows_held=counts.rows_held + counts.rows_written, rows_written=0)
+
+
+def _record_drift(table: TableSpec, claim: Claim, drift: DriftPlan, edges: Edges) -> None:
+    """Exactly one event per transition of the source's schema fingerprint. The first sight of a table is no drift."""
+    source = claim.content.source_schema if claim.content else None
+    if source is None:
+        return
+    before = edges.ledger.drift.schema(table.key)
+    typed = TableSchema(_remembering_types(before, source))
+    if not edges.ledger.drift.record_schema(table.key, typed, claim.batch_id) or before is None:
+        return
+    edges.ledger.drift.record_event(
+        {
+            "table_key": table.key, "source_id": table.source_id, "target": table.name, "kind": "structural",
+            "before": before.fingerprint, "after": typed.fingerprint, "batch_id": claim.batch_id,
+            "changes": [c.to_json() for c in (*drift.apply, *drift.hold, *drift.dead_letter)],
+            "decision": "held" if drift.hold else "applied",
+            "rows": claim.content.accounting.rows_read if claim.content else 0,
+        }
+    )  # fmt: skip
+
+
+def _remembering_types(before: TableSchema | None, source: TableSchema) -> tuple[Column, ...]:
+    """An untyped (all NULL) column keeps the type it had: no value is no news."""
+    known = {c.name: c for c in before or ()}
+    return tuple(known.get(c.name, c) if pa.types.is_null(c.type) else c for c in source)
+
+
+def _of_record(table: TableSpec, record: BatchRecord) -> TableResult:
+    return TableResult(
+        table.source_table, table.name, "held" if record.state == "held" else "done_before", record.accounting or Accounting(),
+        record.batch_id, record.generation, record.fingerprint,
+    )  # fmt: skip
+
+
+def _result(table: TableSpec, claim: Claim, outcome: Outcome, counts: Accounting, partitions: tuple[str, ...]) -> TableResult:
+    fingerprint = claim.content.fingerprint if claim.content else None
+    return TableResult(table.source_table, table.name, outcome, counts, claim.batch_id, claim.generation, fingerprint, partitions)
+
+
+def _together(table: TableSpec, results: list[TableResult | None]) -> TableResult:
+    done = [r for r in results if r is not None]
+    if not done:
+        return TableResult(table.source_table, table.name, "nothing_new")
+    if len(done) == 1:
+        return done[0]
+    last = done[-1]
+    outcome: Outcome = (
+        "held" if any(r.outcome == "held" for r in done) else "loaded" if any(r.outcome == "loaded" for r in done) else last.outcome
+    )
+    return TableResult(
+        table.source_table, table.name, outcome, sum((r.accounting for r in done), Accounting()), last.batch_id,
+        last.generation, last.fingerprint, tuple(sorted({p for r in done for p in r.partitions})),
+    )  # fmt: skip

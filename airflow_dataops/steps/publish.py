@@ -1,0 +1,187 @@
+"""From frozen to committed: DDL, decide, project, verify, commit (DESIGN §5.4–5.8). Whoever staged the batch, anyone may
+finish it; every effect may be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_dataops.catalog.base import CatalogPartition, CatalogTable
+from airflow_dataops.core.errors import ConflictError, ForeignChangeError, ProofError
+from airflow_dataops.core.offset import CursorRange, FileSet, Scalar
+from airflow_dataops.core.schema import TableSchema
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.ledger.base import BatchContent, Claim, Decision, PartitionName
+from airflow_dataops.steps.build import build
+from airflow_dataops.steps.run import Edges
+from airflow_dataops.steps.target import current_table, ensure_table
+
+TRIES = 10
+
+
+def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName, ...]:
+    """Finishes a frozen or decided batch; returns the partitions it changed (none when all were unchanged)."""
+    content = claim.content
+    if content is None:
+        raise ProofError(f"Cannot publish batch {claim.batch_id} of {table.key}: state {claim.state} -> frozen or decided.")
+    shown = ensure_table(edges, table, content.schema, why=f"batch {claim.object_name}")
+    if claim.state == "frozen" and not _decide(table, claim, content, shown, edges):
+        return ()
+    for _ in range(TRIES):
+        names = _decided_by(table, claim, edges)
+        decisions = edges.ledger.decisions.mark(table.key, names, claim.writer)
+        _join_objects(table, claim, content, decisions, edges)
+        project(table, decisions, edges)
+        if not verify_projection(table, decisions, edges):
+            continue
+        try:
+            edges.ledger.batches.commit(
+                claim,
+                {name: d.epoch for name, d in decisions.items()},
+                watermark_of(table, claim),
+                claim.range.files if isinstance(claim.range, FileSet) else (),
+                {
+                    "target": table.name,
+                    "partitions": sorted(names),
+                    "rows": content.accounting.rows_written,
+                    "fingerprint": content.fingerprint,
+                },
+            )
+        except ConflictError:
+            continue
+        return tuple(sorted(names))
+    raise ConflictError(
+        f"Cannot publish {table.key}: overtaken {TRIES} times while projecting -> a quiet moment. The sweep finishes it."
+    )
+
+
+def _decide(table: TableSpec, claim: Claim, content: BatchContent, shown: CatalogTable, edges: Edges) -> bool:
+    """False when there is nothing to decide (then the batch is committed as unchanged)."""
+    schema = TableSchema(shown.columns)
+    for _ in range(TRIES):
+        plans = build(table, claim, content, schema, edges)
+        if not plans:
+            edges.ledger.batches.commit_unchanged(claim, watermark_of(table, claim))
+            return False
+        refuse_foreign(table, {p.name: p.values for p in plans}, edges)
+        try:
+            edges.ledger.batches.decide(claim, plans)
+        except ConflictError:
+            continue
+        return True
+    raise ConflictError(f"Cannot decide batch {claim.batch_id} of {table.key}: its base moved {TRIES} times -> a quiet moment.")
+
+
+def watermark_of(table: TableSpec, claim: Claim) -> tuple[Scalar | None, Scalar] | None:
+    """(low, high) when committing moves the watermark: incremental ranges are (low, high], backfilled ones [low, high)."""
+    read = claim.range
+    if table.read.mode != "watermark" or not isinstance(read, CursorRange) or read.low_inclusive or read.high is None:
+        return None
+    return read.low, read.high
+
+
+def _decided_by(table: TableSpec, claim: Claim, edges: Edges) -> list[PartitionName]:
+    """The partitions whose standing decision is this batch's (a later compaction may have taken some over)."""
+    current = edges.ledger.decisions.current(table.key)
+    return [n for n, d in current.items() if (d.batch_id, d.generation) == (claim.batch_id, claim.generation)]
+
+
+def _join_objects(
+    table: TableSpec, claim: Claim, content: BatchContent, decisions: Mapping[PartitionName, Decision], edges: Edges
+) -> None:
+    """Puts an append's object into the live directory, after the decision and only if it is not there (§5.5)."""
+    if table.write.mode != "append":
+        return
+    for part in content.partitions:
+        decision = decisions.get(part.name)
+        if decision is None or decision.location == part.directory:
+            continue
+        for file in part.files:
+            path = str(file["path"])
+            edges.lake.link(path, f"{decision.location}/{path.rsplit('/', 1)[-1]}")
+
+
+def project(table: TableSpec, decisions: Mapping[PartitionName, Decision], edges: Edges) -> None:
+    """Writes the whole partition objects from the ledger's decisions, all in one call."""
+    objects = [
+        CatalogPartition(
+            values=d.values,
+            location=edges.lake.uri(d.location),
+            columns=d.schema.columns,
+            epoch=d.epoch,
+            parameters={
+                "dataops.epoch": str(d.epoch), "dataops.batch": f"{d.batch_id}-g{d.generation}",
+                "dataops.rows": str(d.rows), "dataops.fingerprint": d.fingerprint,
+            },
+        )
+        for d in decisions.values()
+    ]  # fmt: skip
+    if objects:
+        edges.catalog.put_partitions(table.database, table.table, objects)
+
+
+def verify_projection(table: TableSpec, decisions: Mapping[PartitionName, Decision], edges: Edges) -> bool:
+    """Reads the catalog back. False when a partition shows one of our own older places (a writer that woke up late, or
+    we were overtaken): project again. ForeignChangeError when it shows a place that was never ours."""
+    shown = {p.values: p for p in edges.catalog.get_partitions(table.database, table.table, [d.values for d in decisions.values()])}
+    wrong = [d for d in decisions.values() if d.values not in shown or shown[d.values].location != edges.lake.uri(d.location)]
+    if wrong:
+        refuse_foreign(table, {d.name: d.values for d in wrong}, edges)
+    return not wrong
+
+
+def refuse_foreign(table: TableSpec, names: Mapping[PartitionName, tuple[str | None, ...]], edges: Edges) -> None:
+    """ForeignChangeError when the catalog shows one of these partitions at a place the ledger does not know as ours."""
+    shown = edges.catalog.get_partitions(table.database, table.table, list(names.values()))
+    if not shown:
+        return
+    current = edges.ledger.decisions.current(table.key, list(names))
+    expected = {edges.lake.uri(d.location) for d in current.values()}
+    strange = [p for p in shown if p.location not in expected]
+    if not strange:
+        return
+    ours = {edges.lake.uri(location) for location in edges.ledger.decisions.locations(table.key)}
+    for partition in strange:
+        if partition.location not in ours and not any(partition.location.startswith(o + "/") for o in ours):
+            raise ForeignChangeError(
+                f"Cannot publish {table.name} partition {partition.values}: the catalog shows {partition.location} -> a directory "
+                "of ours. Somebody else changed it. Nothing was changed; point it back, or drop the partition, then run again."
+            )
+
+
+def sweep_table(table: TableSpec, edges: Edges) -> int:
+    """Finishes what earlier runs left: frozen and decided batches in order, then partitions with pending marks
+    (DESIGN §5.9). Returns how many batches were finished. Runs at the start of every run of the table."""
+    finished = 0
+    for record in edges.ledger.batches.unfinished(table.key):
+        claim = edges.ledger.batches.adopt(table.key, record.batch_id, record.generation, edges.writer, edges.nonce())
+        if claim is not None:
+            publish(table, claim, edges)
+            finished += 1
+    if edges.ledger.decisions.marked(table.key) and current_table(edges, table) is not None:
+        _project_marked(table, edges)
+    return finished
+
+
+def _project_marked(table: TableSpec, edges: Edges) -> None:
+    names = sorted({name for _, name, _, _ in edges.ledger.decisions.marked(table.key)})
+    for _ in range(TRIES):
+        decisions = edges.ledger.decisions.current(table.key, names)
+        shown = verify_projection(table, decisions, edges)
+        if not shown:
+            project(table, edges.ledger.decisions.mark(table.key, names, edges.writer), edges)
+            continue
+        verified = {name: d.epoch for name, d in decisions.items()}
+        edges.ledger.decisions.clear_marks(table.key, edges.writer, verified)
+        edges.ledger.decisions.clear_stale_marks(table.key, edges.dead_after_seconds, verified)
+        return
+    raise ConflictError(f"Cannot project {table.name}: the catalog differed {TRIES} times -> the decisions. Try again later.")
+
+
+def expire_table(table: TableSpec, edges: Edges) -> int:
+    """Deletes directories that the ledger, and only the ledger, says nobody can need (DESIGN §5.10). Returns how many."""
+    gone = 0
+    for directory in edges.ledger.directories.expirable(table.key, edges.grace_seconds, edges.dead_after_seconds):
+        edges.lake.delete_directory(directory)
+        edges.ledger.directories.forget(table.key, directory)
+        gone += 1
+    return gone
