@@ -43,8 +43,9 @@ class TableSpec:
 
     @property
     def key(self) -> str:
-        """The ledger's name of this table: `<source id>:<source table>`. Stable for the life of the row."""
-        return f"{self.source_id}:{self.source_table}"
+        """The ledger's name of this table: `<source id>:<source table> -> <database>.<table>`. All state hangs on it; a row
+        that is given another target begins anew there, and leaves the old table as it is."""
+        return f"{self.source_id}:{self.source_table} -> {self.database}.{self.table}"
 
     @property
     def name(self) -> str:
