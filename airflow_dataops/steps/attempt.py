@@ -20,7 +20,7 @@ from airflow_dataops.core.privacy import plan_privacy, privacy_schema
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.standards import standard_columns
 from airflow_dataops.core.table_spec import TableSpec
-from airflow_dataops.ledger.base import BatchContent, Claim, StagedPartition
+from airflow_dataops.ledger.base import BatchContent, Claim, Decision, StagedPartition
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved
 from airflow_dataops.steps.keys import KeyedRows
 from airflow_dataops.steps.overlap import known_rows, read_range
@@ -158,13 +158,12 @@ class _Attempt:
     def _prove(self, reading: Reading, shaper: Shaper, written: list[WrittenPartition], *, held: bool) -> BatchContent:
         """The accounting equation, with `rows_written` from the files' own footers."""
         table, decisions = self.table, {}
-        if table.write.mode == "overwrite_partition" and not held:
+        if not held:
             decisions = self.edges.ledger.decisions.current(table.key, [part.name for part in written])
         staged, total, rows_written, rows_unchanged = [], Fingerprint.EMPTY, 0, 0
         for part in written:
-            decision = decisions.get(part.name)
             print_ = part.fingerprint
-            same = decision is not None and decision.fingerprint == str(print_) and _holds(decision.schema, self.schema)
+            same = _is_unchanged(table, self.claim, part, decisions.get(part.name), self.schema)
             total += print_
             rows_unchanged += part.rows if same else 0
             rows_written += 0 if same else part.rows
@@ -225,6 +224,18 @@ def _expected(have: TableSchema | None, last: TableSchema | None, table: TableSp
     columns = [Column(origin, c.type) for origin, c in by_origin.items() if actions.get(origin, "keep") == "keep"]
     columns += [c for c in last or () if actions.get(c.name, "keep") != "keep"]
     return TableSchema(tuple(columns))
+
+
+def _is_unchanged(
+    table: TableSpec, claim: Claim, part: WrittenPartition, decision: Decision | None, schema: TableSchema
+) -> bool:
+    """Whether publishing this partition would change nothing: it equals the current decision (overwrite), or brings no
+    row and takes none away (append and merge)."""
+    if decision is None:
+        return False
+    if table.write.mode == "overwrite_partition":
+        return decision.fingerprint == str(part.fingerprint) and _holds(decision.schema, schema)
+    return part.rows == 0 and (table.write.mode == "merge" or claim.generation == 1)
 
 
 def _holds(have: TableSchema, new: TableSchema) -> bool:

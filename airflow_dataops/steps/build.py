@@ -103,6 +103,10 @@ class _Builder:
             part = staged.pop(name, None)
             if len(others) < len(files) or (part is not None and part.files):
                 plans.append(self._copied(name, have.values, others, part.files if part else ()))
+            elif part is not None:  # nothing to take away, nothing to bring: the standing directory is decided again
+                plans.append(
+                    self._plan(name, have.values, have.location, have.rows, have.bytes, Fingerprint.parse(have.fingerprint))
+                )
         return plans + [self._staged_plan(part) for part in staged.values()]
 
     def _files(self, decision: Decision) -> list[str]:

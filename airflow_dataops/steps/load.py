@@ -80,9 +80,10 @@ def _continue(table: TableSpec, edges: Edges, run: Run) -> TableResult | None:
 def _do(table: TableSpec, task: Task, edges: Edges, run: Run) -> TableResult | None:
     request = task.request
     if isinstance(request.range, CursorRange) and request.range.low == request.range.high and task.moves_watermark:
-        request = late_ties(table, request, edges)
-        if request is None:
+        tied = late_ties(table, request, edges)
+        if tied is None:
             return None
+        request = tied
     for _ in range(MAX_HELPED):
         claim = edges.ledger.batches.claim(request)
         if claim.asked:

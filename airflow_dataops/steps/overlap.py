@@ -27,18 +27,25 @@ def known_rows(table: TableSpec, claim: Claim, plan: DriftPlan, edges: Edges) ->
     claimed = claim.range
     if table.read.mode != "watermark" or not isinstance(claimed, CursorRange) or claimed.low is None or claimed.low_inclusive:
         return Counter()
-    return stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, edges)
+    return stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, edges, but_batch=claim.batch_id)
 
 
-def stored_since(table: TableSpec, cursor: str, low: Scalar | None, plan: DriftPlan, edges: Edges) -> Counter[bytes]:
-    """Fingerprints of the stored rows whose cursor (source name) is at or above `low`."""
+def stored_since(
+    table: TableSpec, cursor: str, low: Scalar | None, plan: DriftPlan, edges: Edges, but_batch: str | None = None
+) -> Counter[bytes]:
+    """Fingerprints of the stored rows whose cursor (source name) is at or above `low`; not those of `but_batch`: an earlier
+    generation of the batch at work is about to be replaced, its rows are no reason to leave rows out."""
     known: Counter[bytes] = Counter()
     column = plan.names.get(cursor, cursor)
     schema = plan.schema.to_arrow()
     if low is None or column not in schema.names:
         return known
     for decision in edges.ledger.decisions.current(table.key).values():
-        paths = [e.path for e in edges.lake.list(decision.location)]
+        paths = [e.path for e in edges.lake.list(decision.location) if not _is_of(e.path, but_batch)]
         for batch in edges.lake.read(paths, schema, where=AtLeast(column, low)):
             known.update(p.tobytes() for p in row_fingerprints(batch))
     return known
+
+
+def _is_of(path: str, batch_id: str | None) -> bool:
+    return batch_id is not None and path.rsplit("/", 1)[-1].startswith(f"{batch_id}-g")

@@ -125,7 +125,7 @@ def _guarded(top: Scalar | None, kind: pa.DataType, table: TableSpec, edges: Edg
             "mean nothing. Remove `lag_seconds`."
         )
     now = datetime.fromtimestamp((edges.source.now() or edges.clock()) - table.read.lag_seconds, UTC)
-    return min(top, _as_cursor(now, kind, table))  # type: ignore[type-var]
+    return min(top, _as_cursor(now, kind, table))
 
 
 def _new_files(table: TableSpec, run: Run, edges: Edges) -> tuple[Task, ...]:

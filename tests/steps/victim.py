@@ -1,0 +1,29 @@
+"""A process to be killed: runs one load, and asks on stdin before each effect whether it may go on.
+
+    python -m tests.steps.victim FOLDER ROW_JSON TABLE DAY RUN
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.steps.effects import Stage
+from tests.steps.world import World
+
+
+def ask(number: int, name: str) -> None:
+    print(f"{number} {name}", flush=True)
+    sys.stdin.readline()
+
+
+def main() -> None:
+    folder, row, table, day, run = sys.argv[1:]
+    world = World(Path(folder), wrap=Stage(ask).wrap)
+    result = world.load(world.spec(**json.loads(row)), table, day, run=run)
+    print("result " + json.dumps(result.to_json()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
