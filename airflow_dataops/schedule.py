@@ -16,6 +16,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -63,6 +64,7 @@ class Schedule:
         return ZoneInfo(self.timezone)
 
 
+@lru_cache(maxsize=4096)  # pure, and asked for several times per row while a DAG file is parsed
 def parse_schedule(text: str, timezone: str = "UTC") -> Schedule:
     """The schedule of a row. InventoryError when the text is no cron, preset, `@continuous` or `none`, when the cron
     never fires, or when the zone is unknown."""
@@ -265,7 +267,12 @@ def jitter_seconds(spec: PipelineSpec) -> int:
         return 0
     if spec.jitter_seconds is not None:
         return spec.jitter_seconds
-    walker = croniter(schedule.grid, _REFERENCE)
+    return zlib.crc32(spec.id.encode()) % (min(_shortest_seconds(schedule.grid) // 10, JITTER_CAP_SECONDS) + 1)
+
+
+@lru_cache(maxsize=4096)
+def _shortest_seconds(grid: str) -> int:
+    """The shortest of some periods, on a wall clock that never changes."""
+    walker = croniter(grid, _REFERENCE)
     ticks = [walker.get_next(datetime) for _ in range(8)]
-    shortest = min(int((b - a).total_seconds()) for a, b in pairwise(ticks))
-    return zlib.crc32(spec.id.encode()) % (min(shortest // 10, JITTER_CAP_SECONDS) + 1)
+    return min(int((b - a).total_seconds()) for a, b in pairwise(ticks))

@@ -24,7 +24,7 @@ from typing import Any
 
 CREATE = """
 CREATE TABLE t AS SELECT
-  i::int AS id, (i * 7919)::bigint AS b1, (i % 1000)::bigint AS b2, (i * 31 % 1000003)::bigint AS b3,
+  i::int AS id, (i::bigint * 7919) AS b1, (i % 1000)::bigint AS b2, (i::bigint * 31 % 1000003) AS b3,
   (hashint8(i))::bigint AS b4, (i / 10)::bigint AS b5,
   (i * 0.37)::float8 AS f1, sqrt(i)::float8 AS f2, (hashint8(i + 7) / 1000.0)::float8 AS f3,
   (i * 1.2345)::numeric(18,4) AS n1, ((i % 100000) * 0.0101)::numeric(18,4) AS n2,
@@ -91,8 +91,7 @@ def contents(files: list[Path]) -> dict[str, Any]:
                 "SELECT count(*), count(DISTINCT id), sum(b1)::varchar, sum(n1::decimal(38,4))::varchar, sum(n2::decimal(38,4))::varchar,"
                 " round(sum(f1), 3), sum(length(s1) + length(s2) + length(s3) + length(s4) + length(s5))::varchar,"
                 f" count(*) FILTER (flag), count(nothing) FROM {relation}"
-            ).fetchone()
-            or (),
+            ).fetchall()[0],
             strict=True,
         )
     )

@@ -1,0 +1,49 @@
+"""Catalogs: what shows tables and partitions to readers, behind one Protocol (`base.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from airflow_dataops.core.errors import InventoryError
+
+if TYPE_CHECKING:
+    from airflow_dataops.catalog.base import Catalog
+    from airflow_dataops.core.connection import Connection
+
+AVAILABLE_LATER = ("hive", "glue")
+
+
+def open_catalog(kind: str, *, connection: Connection | None = None, ledger_url: str | None = None) -> Catalog:
+    """The catalog of that kind. `embedded` lives in the ledger's database, so it needs `ledger_url`.
+
+    InventoryError for an unknown kind or a missing address, UnavailableError when the catalog does not answer.
+    """
+    opener = _KINDS.get(kind)
+    if opener is not None:
+        return opener(connection, ledger_url)
+    known = ", ".join(sorted(_KINDS))
+    found = f"kind {kind!r} is not available yet" if kind in AVAILABLE_LATER else f"kind {kind!r}"
+    raise InventoryError(f"Cannot open catalog: {found} -> one of {known}. Set `catalog` in [dataops] or in platform.yaml.")
+
+
+def _open_embedded(connection: Connection | None, ledger_url: str | None) -> Catalog:
+    from airflow_dataops.catalog.embedded import EmbeddedCatalog
+
+    if ledger_url is None:
+        raise InventoryError(
+            "Cannot open catalog embedded: no ledger -> the ledger's URL. It lives in its database. Set `ledger` in [dataops]."
+        )
+    return EmbeddedCatalog(ledger_url)
+
+
+def _open_memory(connection: Connection | None, ledger_url: str | None) -> Catalog:
+    from airflow_dataops.catalog.memory import MemoryCatalog
+
+    return MemoryCatalog()
+
+
+_KINDS: dict[str, Callable[[Connection | None, str | None], Catalog]] = {
+    "embedded": _open_embedded,
+    "memory": _open_memory,
+}

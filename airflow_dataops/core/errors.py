@@ -4,13 +4,13 @@
     ├── RetryError          try again later: nothing is wrong with the row or the data
     │   ├── UnavailableError    a system did not answer (source, lake, catalog, ledger)
     │   ├── ConflictError       somebody else changed what we built on; re-plan
-    │   └── BusyError           another run holds the table's partition
+    │   ├── BusyError           another run holds the table's partition
+    │   └── FencedError         a later attempt owns this batch: touch nothing more, claim again and look
     ├── RecordError         one record cannot go on: dead-letter it, continue with its neighbours
     ├── HoldError           this table must wait for a person; its siblings go on
     │   └── DriftHeldError      breaking drift
     ├── InventoryError      fix the inventory (or a connection, or a setting); retrying cannot help
     └── StopError           stop: continuing could lose or double rows
-        ├── FencedError         a later attempt owns this batch now
         ├── ProofError          the accounting, a footer or a fingerprint does not agree
         ├── ForeignChangeError  somebody outside the product changed the catalog
         ├── LimitError          a limit of the row was reached (dead letters, size, time)
@@ -51,6 +51,10 @@ class BusyError(RetryError):
     """Another unfinished batch holds this table partition and its lease still runs."""
 
 
+class FencedError(RetryError):
+    """A later attempt owns this batch; this one must not have any further effect."""
+
+
 class RecordError(DataOpsError):
     """One record cannot go on; it becomes a dead letter."""
 
@@ -69,10 +73,6 @@ class InventoryError(DataOpsError):
 
 class StopError(DataOpsError):
     """Stop: going on could lose or double rows."""
-
-
-class FencedError(StopError):
-    """A later attempt owns this batch; this one must not have any further effect."""
 
 
 class ProofError(StopError):

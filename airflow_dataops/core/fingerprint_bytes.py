@@ -19,21 +19,28 @@ SHORT_BYTES = 128
 _ONE = np.uint64(1)
 _63 = np.uint64(63)
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_SHIFT_HI = np.uint64(32)
-_SHIFT_LO = np.uint64(29)
+_FIRST_SHIFT = np.uint64(32)
+_SECOND_SHIFT = np.uint64(29)
 
 
 def words_of_bytes(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Pair:
-    """Words of the values `data[start : start + length]`; `starts` ascend (Arrow offsets). Shapes (n,)."""
+    """Words of the values `data[start : start + length]`, which follow each other as in an Arrow array; shapes (n,)."""
     if len(lengths) == 0:
         return Pair(np.empty(0, np.uint64), np.empty(0, np.uint64))
-    if int(lengths.max()) <= SHORT_BYTES:
-        return _short(data, starts, lengths)
-    is_long = lengths > SHORT_BYTES
-    pair = _short(data, starts, np.where(is_long, 0, lengths))
-    rows = np.flatnonzero(is_long)
+    rows = np.flatnonzero(lengths > SHORT_BYTES)
+    if len(rows) == 0:
+        return _short([data[starts[0] : starts[-1] + lengths[-1]]], starts - starts[0], lengths)
     digests = _long(data, starts[rows], lengths[rows])
-    pair.hi[rows], pair.lo[rows] = digests.hi, digests.lo
+    if len(rows) == len(lengths):
+        return digests
+    before, size = np.zeros(len(lengths), np.int64), lengths.copy()
+    size[rows] = 0
+    before[1:] = np.cumsum(size)[:-1]
+    # Only what lies between the long values is copied: they may be a thousand times the rest.
+    begins = [int(starts[0]), *(starts + lengths)[rows].tolist()]
+    ends = [*starts[rows].tolist(), int(starts[-1] + lengths[-1])]
+    pair = _short([data[begin:end] for begin, end in zip(begins, ends, strict=True)], before, size)
+    pair.hi[rows], pair.lo[rows] = digests
     return pair
 
 
@@ -45,8 +52,8 @@ def _long(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[n
     return Pair(both[:, 0], both[:, 1])
 
 
-def _short(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Pair:
-    aligned, starts = _aligned(data, starts, lengths)
+def _short(data: list[NDArray[np.uint8]], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Pair:
+    aligned = _aligned(data)
     counts = ((lengths + 7) >> 3).astype(np.uint8)
     fewest, most = int(counts.min()), int(counts.max())
     order = None
@@ -67,15 +74,14 @@ def _short(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[
     left = aligned.take(index[begin[0] :], mode="clip") if most else index
     for k in range(most):
         first, done = int(begin[k]), int(begin[k + 1])
-        right = aligned.take(index[first:] + (k + 1), mode="clip")
-        word = left >> down[first:]
-        following = right << _ONE  # in two shifts, because a shift by 64 bits is nobody's promise
-        np.left_shift(following, up[first:], out=following)
-        np.bitwise_or(word, following, out=word)
+        right = aligned[k + 1 :].take(index[first:], mode="clip")
+        word, spare = left >> down[first:], scratch[first:]
+        np.left_shift(right, _ONE, out=spare)  # in two shifts, because a shift by 64 bits is nobody's promise
+        np.left_shift(spare, up[first:], out=spare)
+        np.bitwise_or(word, spare, out=word)
         ending = word[: done - first]
         np.bitwise_and(ending, _ALL >> unused[first:done], out=ending)
-        _absorb(hi[first:], word, scratch[first:], PRIME_1, _SHIFT_HI, PRIME_2)
-        _absorb(lo[first:], word, scratch[first:], PRIME_4, _SHIFT_LO, PRIME_3)
+        _absorb(Pair(hi[first:], lo[first:]), word, spare)
         left = right[done - first :]
 
     if order is None:
@@ -85,24 +91,27 @@ def _short(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[
     return Pair(back_hi, back_lo)
 
 
-def _absorb(state: Words, word: Words, scratch: Words, times: np.uint64, shift: np.uint64, again: np.uint64) -> None:
-    np.bitwise_xor(state, word, out=state)
-    np.multiply(state, times, out=state)
-    np.right_shift(state, shift, out=scratch)
-    np.bitwise_xor(state, scratch, out=state)
-    np.multiply(state, again, out=state)
+def _absorb(state: Pair, word: Words, scratch: Words) -> None:
+    """Mix the word (in place), then put it into both lanes, by xor into the one and by addition into the other."""
+    np.multiply(word, PRIME_3, out=word)
+    np.right_shift(word, _FIRST_SHIFT, out=scratch)
+    np.bitwise_xor(word, scratch, out=word)
+    np.multiply(word, PRIME_2, out=word)
+    np.right_shift(word, _SECOND_SHIFT, out=scratch)
+    np.bitwise_xor(word, scratch, out=word)
+    np.bitwise_xor(state.hi, word, out=state.hi)
+    np.multiply(state.hi, PRIME_1, out=state.hi)
+    np.add(state.lo, word, out=state.lo)
+    np.multiply(state.lo, PRIME_4, out=state.lo)
 
 
-def _aligned(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> tuple[Words, NDArray[np.int64]]:
-    """The bytes in use as aligned words with two words to spare, and the starts within them.
+def _aligned(data: list[NDArray[np.uint8]]) -> Words:
+    """These bytes one after another as words, with more than one word to spare.
 
     A copy, because an Arrow buffer promises neither alignment nor readable bytes behind its end.
     """
-    first, end = int(starts[0]), int((starts + lengths).max())
-    size = max(end - first, 0)
+    size = sum(map(len, data))
     aligned = np.empty((size >> 3) + 3, "<u8")
     aligned[-3:] = 0
-    aligned.view(np.uint8)[:size] = data[first : first + size]
-    return aligned, starts - first
+    np.concatenate(data, out=aligned.view(np.uint8)[:size])
+    return aligned

@@ -69,7 +69,7 @@ def mix_lo(x: Words, scratch: Words) -> None:
 @lru_cache(maxsize=16384)
 def seed(role: str, kind: str, name: str = "") -> Seed:
     """Where a value stands, as two words: its role (column, element, …), its kind, and the name of its field."""
-    return _seed_of(f"f1|{role}|{kind}|{name}".encode("utf-8", "surrogatepass"))
+    return _seed_of(f"f1|{role}|{kind}|{name}".encode())
 
 
 def _seed_of(label: bytes) -> Seed:

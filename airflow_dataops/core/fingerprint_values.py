@@ -22,7 +22,6 @@ from airflow_dataops.core.fingerprint_mix import (
     PRIME_3,
     PRIME_4,
     Pair,
-    Seed,
     Words,
     add_extra,
     mix_hi,
@@ -37,12 +36,12 @@ _NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _MILLISECONDS_A_DAY = 86_400_000
 _NULL = "null"
 
-# Speed only, no effect on the result: columns mixed together, rows of them that fit the processor's cache, and when a
-# text column looks repetitive enough for hashing its distinct values only.
-_COLUMNS_AT_ONCE = 16
-_ROWS_AT_ONCE = 2048
+# Speed only, no effect on the result: when a text column looks repetitive enough to hash its distinct values only.
 _SAMPLE_ROWS = 512
 _SAMPLE_DISTINCT = 64
+# Memory only: the words of nested elements take up to sixty times their bytes, so they are worked on in parts.
+_NESTED_BYTES = 1 << 20
+_FEWEST_ROWS = 16
 
 
 class Values(NamedTuple):
@@ -53,52 +52,26 @@ class Values(NamedTuple):
     valid: NDArray[np.bool_] | None
 
 
-class _Field(NamedTuple):
-    seed: Seed
-    words: Pair
-    invalid: NDArray[np.bool_] | None
-    null: Seed | None
-
-
 def sum_of_fields(names: Sequence[str], arrays: Sequence[pa.Array], rows: int, *, count_nulls: bool = False) -> Pair:
     """Per row the sum of the contributions of its fields: (field name, kind, value) each mixed on its own.
 
     NULL contributes nothing, like an absent field; with `count_nulls` it is a value of its own, of no kind.
     """
     total = Pair(np.zeros(rows, np.uint64), np.zeros(rows, np.uint64))
-    for start in range(0, len(arrays), _COLUMNS_AT_ONCE):
-        group = range(start, min(start + _COLUMNS_AT_ONCE, len(arrays)))
-        fields = [_field(names[k], arrays[k], count_nulls) for k in group if count_nulls or not _all_null(arrays[k])]
-        if fields:
-            _add_fields(total, fields, rows)
+    placed, scratch = np.empty((2, rows), np.uint64)
+    for name, array in zip(names, arrays, strict=True):
+        if not count_nulls and array.null_count == len(array):
+            continue
+        values = words_of(array, name)
+        at, null = seed("field", values.kind, name), seed("field", _NULL, name)
+        invalid = None if values.valid is None else ~values.valid
+        for lane, mix in enumerate((mix_hi, mix_lo)):
+            np.bitwise_xor(values.words[lane], at[lane], out=placed)
+            mix(placed, scratch)
+            if invalid is not None:
+                np.copyto(placed, null[lane] if count_nulls else np.uint64(0), where=invalid)
+            np.add(total[lane], placed, out=total[lane])
     return total
-
-
-def _all_null(array: pa.Array) -> bool:
-    return bool(array.null_count == len(array))
-
-
-def _field(name: str, array: pa.Array, count_nulls: bool) -> _Field:
-    values = words_of(array, name)
-    null = seed("field", _NULL, name) if count_nulls else None
-    invalid = None if values.valid is None else ~values.valid
-    return _Field(seed("field", values.kind, name), values.words, invalid, null)
-
-
-def _add_fields(total: Pair, fields: list[_Field], rows: int) -> None:
-    block = min(rows, _ROWS_AT_ONCE)
-    room, scratch = np.empty((2, len(fields), block), np.uint64)
-    for lane, mix in enumerate((mix_hi, mix_lo)):
-        for start in range(0, rows, block):
-            end = min(start + block, rows)
-            mixed = room[:, : end - start]
-            for row, field in zip(mixed, fields, strict=True):
-                np.bitwise_xor(field.words[lane][start:end], field.seed[lane], out=row)
-            mix(mixed, scratch[:, : end - start])
-            for row, field in zip(mixed, fields, strict=True):
-                if field.invalid is not None:
-                    np.copyto(row, field.null[lane] if field.null else np.uint64(0), where=field.invalid[start:end])
-            total[lane][start:end] += np.add.reduce(mixed, axis=0)
 
 
 def words_of(array: pa.Array, name: str) -> Values:
@@ -117,8 +90,18 @@ def words_of(array: pa.Array, name: str) -> Values:
         return words_of(pc.run_end_decode(array), name)
     if pa.types.is_null(t):
         return Values(_NULL, _nothing(len(array)), np.zeros(len(array), np.bool_))
+    if pa.types.is_nested(t) and array.nbytes > _NESTED_BYTES:
+        step = max(_FEWEST_ROWS, len(array) * _NESTED_BYTES // array.nbytes)
+        if step < len(array):
+            return _joined([words_of(array.slice(start, step), name) for start in range(0, len(array), step)])
     kind, words = _of_type(array, t, name)
     return Values(kind, words, _valid(array))
+
+
+def _joined(parts: list[Values]) -> Values:
+    hi, lo = (np.concatenate([part.words[lane] for part in parts]) for lane in (0, 1))
+    valid = [np.ones(len(p.words.hi), np.bool_) if p.valid is None else p.valid for p in parts]
+    return Values(parts[0].kind, Pair(hi, lo), np.concatenate(valid))
 
 
 def _of_type(array: pa.Array, t: pa.DataType, name: str) -> tuple[str, Pair]:

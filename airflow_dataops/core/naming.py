@@ -20,7 +20,7 @@ _LEGAL = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _ESCAPE = re.compile(r"_x([0-9a-f]{4}|[0-9a-f]{8})_")
 _HASHED = re.compile(r"_xh_[0-9a-f]{32}\Z")
 # An underscore that would read as the start of an escape once the characters behind it are escaped too.
-_LOOKALIKE = re.compile(r"_(?=x(?:[0-9a-f]{4}|[0-9a-f]{8})(?![a-z0-9])(?!\Z))")
+_LOOKALIKE = re.compile(r"_(?=x(?:[0-9a-f]{4}|[0-9a-f]{8})[^a-z0-9])")
 _NO_NAME = "_xffff_"
 _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -41,8 +41,7 @@ def sanitise(name: str) -> str:
         return name
     if not name:
         return _NO_NAME
-    folded = name.translate(_FOLD)
-    text = folded if _LEGAL.fullmatch(folded) else _escaped(folded)
+    text = _escaped(name.translate(_FOLD))
     if len(text) <= MAX_NAME:
         return text
     digest = hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
@@ -84,9 +83,7 @@ def plan_names(names: Sequence[str]) -> dict[str, str]:
 def _escaped(folded: str) -> str:
     marked = _LOOKALIKE.sub("_x005f_", folded)
     head, tail = marked[0], marked[1:]
-    return _escape(head, "abcdefghijklmnopqrstuvwxyz_") + "".join(
-        _escape(c, "abcdefghijklmnopqrstuvwxyz_0123456789") for c in tail
-    )
+    return _escape(head, "abcdefghijklmnopqrstuvwxyz_") + "".join(_escape(c, "abcdefghijklmnopqrstuvwxyz_0123456789") for c in tail)
 
 
 def _escape(character: str, legal: str) -> str:

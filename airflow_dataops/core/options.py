@@ -100,8 +100,6 @@ def _validated(model: type[S], options: Mapping[str, Any]) -> S:
         return model.model_validate(dict(options))
     except ValidationError as error:
         # Never the input itself: it may be a secret in the wrong place.
-        found = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)
-        )
+        found = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
         known = ", ".join(model.model_fields)
         raise InventoryError(f"Cannot read options: {found} -> known options are {known}.") from None

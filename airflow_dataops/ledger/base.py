@@ -170,12 +170,20 @@ class Batches(Protocol):
         """*tx* DESIGN §5.1. Same batch open → taken over (attempt + 1) by a retry of the same run at once, by another
         run after the lease (BusyError before); its range is the stored one. Other batch in the way → frozen or decided:
         returned with `asked=False` to be finished first; open: BusyError until its lease is over, then abandoned.
-        Committed by the same `run` → returned as committed; by another → generation + 1. RangeError when `exclusive`
-        and the range overlaps another one without being exactly it. Registers the attempt's directory."""
+        In the way are unfinished batches of the same scope and, when `exclusive`, those whose ranges overlap.
+        Frozen or decided by another run → `asked=False`, too: after it this run is a new generation.
+        Committed (held, rejected) by the same `run` → returned in that state; by another → generation + 1. RangeError when
+        `exclusive` and the range overlaps a committed or held one without being exactly it, or no order can be told;
+        ConflictError when a file of a FileSet is in another batch by now. Registers the attempt's directory."""
         ...
 
     def adopt(self, table_key: str, batch_id: str, generation: int, writer: str, nonce: str) -> Claim | None:
         """*tx* For the sweep: a frozen or decided batch with attempt + 1, or None when it is neither any more."""
+        ...
+
+    def reclaim(self, table_key: str, run: str, writer: str, nonce: str, lease_seconds: float = 300.0) -> Claim | None:
+        """*tx* For a retry of `run`: the batch of this table that this very run left open (not abandoned), with its stored
+        range, attempt + 1 and a new directory; None when there is none."""
         ...
 
     def renew(self, claim: Claim, lease_seconds: float) -> None:
@@ -198,7 +206,9 @@ class Batches(Protocol):
     def decide(self, claim: Claim, plans: Sequence[DecisionPlan]) -> tuple[Decision, ...]:
         """*tx* DESIGN §5.5: attempt is mine (FencedError), state frozen (decided already: the standing decisions are
         returned), every `built_on` is the partition's epoch (ConflictError: rebuild), no earlier unfinished sequence
-        of the table in the same scope (BusyError). Epoch + 1 each, a pending mark of `claim.writer` each."""
+        of the table in the same scope (BusyError; HoldError when it is held: hold this one, too). ConflictError, too, when a
+        partition left unchanged is not the current decision any more, or a `complete` content misses one that has rows.
+        Epoch + 1 each, a pending mark of `claim.writer` each."""
         ...
 
     def commit(
@@ -211,7 +221,8 @@ class Batches(Protocol):
         ...
 
     def commit_unchanged(self, claim: Claim, watermark: tuple[Scalar | None, Scalar] | None = None) -> None:
-        """*tx* frozen → committed for a batch in which every partition is unchanged: nothing is decided."""
+        """*tx* frozen → committed for a batch in which every partition is unchanged: nothing is decided. ConflictError when
+        one of them is no longer the current decision, HoldError behind a held batch."""
         ...
 
     def unfinished(self, table_key: str | None = None) -> tuple[BatchRecord, ...]:
@@ -250,6 +261,11 @@ class Decisions(Protocol):
         """*tx* Clears marks of this writer where the verified epoch is the current one."""
         ...
 
+    def clear_stale_marks(self, table_key: str, older_than_seconds: float, verified: Mapping[PartitionName, int]) -> None:
+        """*tx* Clears marks of whatever writer that are older than any task or call can live, where the verified epoch
+        is the current one."""
+        ...
+
     def locations(self, table_key: str) -> frozenset[str]:
         """Every directory that was ever ours: decisions, superseded, staged. To tell a foreign change."""
         ...
@@ -265,7 +281,9 @@ class Directories(Protocol):
     def expirable(self, table_key: str, grace_seconds: float, dead_after_seconds: float) -> tuple[str, ...]:
         """Superseded directories whose grace is over since the verified swap or since the last mark on that partition
         was cleared, with no mark, not a decision; staging of abandoned or losing attempts after `dead_after_seconds`.
-        Never of held or frozen batches."""
+        Attempt directories of committed batches that no decision ever used (an append's staging: its object lives in the
+        live directory) count as losing attempts. Never of held or frozen batches. An attempt's directory is judged as a
+        whole: it stays as long as any decision that ever lay in it would."""
         ...
 
     def forget(self, table_key: str, directory: str) -> None:
@@ -320,6 +338,22 @@ class Outbox(Protocol):
     def dead_letters(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]: ...
 
 
+class Runs(Protocol):
+    """How each table fared in each run, failed ones included: what `verify` and `status` ask."""
+
+    def record(self, run: str, source_id: str, table_key: str, result: Mapping[str, Any]) -> None:
+        """*tx* Replaces what this run said of the table before. `result` is `TableResult.to_json()`."""
+        ...
+
+    def of(self, run: str) -> dict[str, Mapping[str, Any]]:
+        """Table key → the last result in that run."""
+        ...
+
+    def latest(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]:
+        """Newest first: {"run", "source_id", "table_key", "at" (POSIX seconds), "result"}."""
+        ...
+
+
 class Ledger(Protocol):
     """One ledger. Opened by `open_ledger(url)` in `ledger/__init__.py`; migrated by Alembic when opened."""
 
@@ -329,5 +363,6 @@ class Ledger(Protocol):
     offsets: Offsets
     drift: Drift
     outbox: Outbox
+    runs: Runs
 
     def close(self) -> None: ...

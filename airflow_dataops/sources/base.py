@@ -70,7 +70,7 @@ class Reading(Protocol):
     def close(self) -> None: ...
 
 
-class SchemaMoved(Exception):  # noqa: N818 - a signal between reader and step, not an error for a person
+class SchemaMoved(Exception):
     """A late value does not fit the schema that was inferred from the head. `schema` fits everything seen so far
     (the reader looks at the whole rest before raising, so that one restart is enough). Nothing was lost: read again
     with `ReadRequest.expected = schema`."""

@@ -75,8 +75,10 @@ class SqlDatabase:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """For reading only; never waits for a writer (SQLite's WAL, PostgreSQL's snapshots)."""
+        """For reading only, at one moment; never waits for a writer (SQLite's WAL, PostgreSQL's snapshots)."""
         with self._errors("read"), self._one_thread(), self.engine.connect() as connection:
+            if self.dialect == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     def migrate(self, migrations: Migrations) -> None:
@@ -150,7 +152,7 @@ class SqlDatabase:
             ) from error
         except UnicodeEncodeError as error:
             raise InventoryError(
-                f"Cannot {doing} {self.purpose} {self.place}: a name with bytes that are not text -> UTF-8. Rename it at the source."
+                f"Cannot {doing} {self.purpose} {self.place}: a name that is not text -> UTF-8. Rename it at the source."
             ) from error
 
     def _translated(self, doing: str, error: DBAPIError) -> DataOpsError:

@@ -250,7 +250,7 @@ def _key_fault(event: Any) -> str | None:
         return "merge keys (`<<`) are not read here. Put what rows share into `defaults:`"
     value, fault = scalar(event.value, event.tag, quoted=bool(event.style))
     if fault is None and not isinstance(value, str):
-        return f"a key must be text. Write it in quotes: \"{event.value}\""
+        return f'a key must be text. Write it in quotes: "{event.value}"'
     return fault
 
 

@@ -1,0 +1,321 @@
+"""CSV and TSV: text in columns, parsed block by block by Arrow, typed without loss, every bad record a dead letter.
+
+Dead letters: `ragged_row` (too few or many fields), `unbalanced_quote`, `nul_byte`, `bad_encoding`,
+`value_does_not_fit` (a text that the column's type cannot take; see `text_types` for when it widens the type instead).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.errors import InventoryError
+from airflow_dataops.core.options import FilesOptions
+from airflow_dataops.formats.base import FileAccess, Rows, SchemaChanged, Survey
+from airflow_dataops.formats.csv_dialect import Sniffed, sniff
+from airflow_dataops.formats.csv_records import Block, Spans, blocks, spans_of
+from airflow_dataops.formats.encoding import by_content, is_valid, original_bytes
+from airflow_dataops.formats.text_stream import TextStream
+from airflow_dataops.formats.text_types import Evidence, firm_type, is_foreign, observe, resolve
+from airflow_dataops.formats.text_values import convert, convert_some
+
+_HEAD_BYTES = 1 << 20
+_SNIFF_BYTES = 1 << 16
+_MIN_BLOCK, _MAX_BLOCK = 1 << 18, 1 << 23
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A CSV file after its head was looked at: the stream stands at the first data record."""
+
+    stream: TextStream
+    sniffed: Sniffed | None
+    traits: dict[str, str]
+    first_line: int = 1
+    row_bytes: float = 100.0
+
+
+@dataclass(slots=True)
+class _Parsed:
+    """A block as text columns. `records`: index of each row among the block's good records."""
+
+    block: Block
+    table: pa.RecordBatch
+    lines: np.ndarray | None
+    skipped: np.ndarray
+    dead: list[DeadLetter] = field(default_factory=list)
+
+
+class CsvFormat:
+    """CSV and TSV files under one set of options."""
+
+    name = "csv"
+
+    def __init__(self, options: FilesOptions) -> None:
+        self.options = options
+        self._nulls = list(options.null_values)
+
+    def survey(self, file: FileAccess, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
+        opened = self._open(file)
+        try:
+            if opened.sniffed is None:
+                return Survey({}, opened.traits, 0)
+            names = opened.sniffed.names
+            seen = {name: Evidence() for name in names}
+            rows, used = 0, 0
+            for parsed in self._parsed(file, opened, _HEAD_BYTES):
+                for name, texts in zip(names, parsed.table.columns, strict=True):
+                    seen[name].add(observe(texts, firm_type(expected.get(name))))
+                rows, used = rows + len(parsed.table), used + len(parsed.block.data)
+                if not whole:
+                    break
+            estimate = None
+            if rows and opened.traits["compression"] == "none":
+                estimate = rows if used >= file.size else max(round(file.size * rows / used), rows)
+            return Survey(dict(seen), opened.traits, estimate if rows else 0)
+        finally:
+            opened.stream.close()
+
+    def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
+        merged: dict[str, Evidence] = {}
+        for survey in surveys:
+            for name, seen in survey.columns.items():
+                merged.setdefault(name, Evidence()).add(seen)
+        return pa.schema([(name, resolve(seen, firm_type(expected.get(name)))) for name, seen in merged.items()])
+
+    def rows(
+        self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
+        traits: dict[str, str],
+    ) -> Iterator[Rows]:  # fmt: skip
+        opened = self._open(file)
+        try:
+            if opened.sniffed is None:
+                return
+            unknown = set(opened.sniffed.names) - set(schema.names)
+            if unknown:
+                raise SchemaChanged(f"{file.path}: new columns {sorted(unknown)}")
+            firm = {name for name in schema.names if firm_type(expected.get(name)) is not None}
+            tally: dict[str, list[int]] = {}
+            size = int(min(max(opened.row_bytes * batch_rows, _MIN_BLOCK), _MAX_BLOCK))
+            for parsed in self._parsed(file, opened, size):
+                yield from _sliced(self._typed(file, opened, parsed, schema, firm, tally), batch_rows)
+            # More foreign values than values of the expected type: the column itself is another one by now.
+            if any(misfits * 2 > present for misfits, present in tally.values()):
+                raise SchemaChanged(f"{file.path}: most values of a column do not fit")
+        finally:
+            traits |= opened.traits
+            opened.stream.close()
+
+    def _open(self, file: FileAccess) -> _Opened:
+        stream = TextStream.open(file, self.options, _SNIFF_BYTES)
+        try:
+            skipped = stream.skip_lines(self.options.skip_rows)
+            head = stream.peek(_SNIFF_BYTES)
+            is_whole = len(head) < _SNIFF_BYTES
+            if not stream.encoding.wide and stream.encoding.name != "utf-8":
+                head = head.decode(stream.encoding.name, "replace").encode()
+            sniffed = sniff(head, self.options, is_whole)
+            traits = {"format": "tsv" if sniffed and sniffed.dialect.delimiter == "\t" else "csv", **stream.traits}
+            if sniffed is None:
+                return _Opened(stream, None, traits)
+            d = sniffed.dialect
+            traits |= {
+                "delimiter": d.delimiter, "quote": d.quote or "none", "line_ends": sniffed.line_ends,
+                "header": "yes" if sniffed.header else "no",
+            }  # fmt: skip
+            line = 1 + skipped
+            if sniffed.header:
+                _check_names(sniffed.names, file.path, stream.encoding.name)
+                line += stream.skip_record(d)
+            records = max(head.count(b"\n"), head.count(b"\r"), 1)
+            return _Opened(stream, sniffed, traits, line, len(head) / records)
+        except BaseException:
+            stream.close()
+            raise
+
+    def _parsed(self, file: FileAccess, opened: _Opened, block_bytes: int) -> Iterator[_Parsed]:
+        sniffed, stream = opened.sniffed, opened.stream
+        if sniffed is None:
+            return
+        for block in blocks(stream, sniffed.dialect, block_bytes, opened.first_line):
+            if stream.encoding.evidence == "ascii" and not block.data.isascii():
+                stream.settle(by_content(block.data))
+                opened.traits["encoding"] = stream.encoding.name
+            parsed = self._parse(file, block, sniffed, stream)
+            if len(parsed.table) or parsed.dead:
+                yield parsed
+
+    def _parse(self, file: FileAccess, block: Block, sniffed: Sniffed, stream: TextStream) -> _Parsed:
+        """Text columns of a block, after the records were taken out that no parser must see."""
+        name, one_column = stream.encoding.name, sniffed.width == 1
+        if stream.encoding.wide:
+            name = "utf-8"
+        dead: list[DeadLetter] = []
+        spans: Spans | None = None
+        data = block.data
+        irregular = block.spans is not None and bool(block.spans.malformed.any())
+        if irregular or b"\0" in data or not is_valid(data, name):
+            spans = spans_of(block, sniffed.dialect, one_column)
+            good = np.ones(len(spans.starts), np.bool_)
+            for n, (start, end) in enumerate(zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)):
+                record = data[start:end]
+                if spans.malformed[n]:
+                    problem = "unbalanced_quote", "a quote is not closed, or its field goes on after it"
+                elif b"\0" in record:
+                    problem = "nul_byte", "the record holds a NUL byte"
+                elif not is_valid(record, name):
+                    problem = "bad_encoding", f"the bytes are no {stream.encoding.name} text"
+                else:
+                    continue
+                good[n] = False
+                dead.append(_letter(file, stream, problem, record, int(spans.lines[n])))
+            data = b"\n".join(data[s:e] for s, e in zip(spans.starts[good], spans.ends[good], strict=True)) + b"\n"
+            if not good.any():
+                data = b""
+            spans = Spans(spans.starts[good], spans.ends[good], spans.lines[good], spans.malformed[good])
+        if name != "utf-8" and not data.isascii():
+            data = data.decode(name).encode()
+        table, bad = self._text_columns(data, sniffed)
+        records = len(table) + len(bad)
+        if spans is None and records != block.lines:
+            spans = spans_of(block, sniffed.dialect, one_column)
+        if spans is not None and len(spans.starts) != records:
+            raise ValueError(f"{file.path}: Arrow sees {records} records where the cutter sees {len(spans.starts)}")
+        skipped = np.fromiter((n - 1 for n, _ in bad), np.int64, len(bad))
+        parsed = _Parsed(block, table, None if spans is None else spans.lines, skipped, dead)
+        if bad:
+            spans = spans or spans_of(block, sniffed.dialect, one_column)
+            for number, found in bad:
+                message = f"{found} fields where the table has {sniffed.width}"
+                raw = block.data[spans.starts[number - 1] : spans.ends[number - 1]]
+                dead.append(_letter(file, stream, ("ragged_row", message), raw, int(spans.lines[number - 1])))
+        return parsed
+
+    def _text_columns(self, data: bytes, sniffed: Sniffed) -> tuple[pa.RecordBatch, list[tuple[int, int]]]:
+        """(columns of text, (1-based number of the record, fields found) of each ragged record)."""
+        fields = [pa.field(str(n), pa.string()) for n in range(sniffed.width)]
+        if not data:
+            return pa.RecordBatch.from_pylist([], pa.schema(fields)), []
+        bad: list[tuple[int, int]] = []
+
+        def skip(row: pa.csv.InvalidRow) -> str:
+            bad.append((row.number, row.actual_columns))
+            return "skip"
+
+        table = pa.csv.read_csv(
+            pa.BufferReader(data),
+            pa.csv.ReadOptions(
+                use_threads=False,  # only then does Arrow number the ragged rows
+                column_names=[f.name for f in fields],
+                block_size=len(data) + 1,
+            ),
+            pa.csv.ParseOptions(
+                delimiter=sniffed.dialect.delimiter,
+                quote_char=sniffed.dialect.quote or False,
+                double_quote=True,
+                newlines_in_values=True,
+                ignore_empty_lines=sniffed.width > 1,
+                invalid_row_handler=skip,
+            ),
+            pa.csv.ConvertOptions(
+                check_utf8=False,  # proven for the whole block already
+                column_types={f.name: f.type for f in fields},
+                null_values=self._nulls,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        return table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema), bad
+
+    def _typed(
+        self, file: FileAccess, opened: _Opened, parsed: _Parsed, schema: pa.Schema, firm: set[str],
+        tally: dict[str, list[int]],
+    ) -> Rows:  # fmt: skip
+        """The block under the schema; rows with a value that does not fit become dead letters."""
+        sniffed = opened.sniffed
+        texts_of = dict(zip(sniffed.names if sniffed else (), parsed.table.columns, strict=True))
+        arrays, misfit_of = [], {}
+        for column in schema:
+            texts = texts_of.get(column.name)
+            if texts is None:
+                arrays.append(pa.nulls(len(parsed.table), column.type))
+                continue
+            values = convert(texts, column.type)
+            misfits = 0
+            if values is None:
+                if column.name not in firm:
+                    raise SchemaChanged(f"{file.path}: column {column.name}")
+                values, mask = convert_some(texts, column.type)
+                misfits = int(mask.sum())
+                words = pc.unique(texts.filter(pa.array(mask))).to_pylist()
+                if not all(not word or is_foreign(word, column.type) for word in words):
+                    raise SchemaChanged(f"{file.path}: column {column.name}")
+                misfit_of[column.name] = mask
+            if column.name in firm:
+                count = tally.setdefault(column.name, [0, 0])
+                count[0], count[1] = count[0] + misfits, count[1] + len(texts) - texts.null_count
+            arrays.append(values)
+        records = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        places = _places(parsed)
+        dead = parsed.dead
+        if misfit_of:
+            dead = dead + self._misfits(file, opened, parsed, schema, misfit_of, places)
+            keep = pa.array(~np.logical_or.reduce(list(misfit_of.values())))
+            records, places = records.filter(keep), places.filter(keep)
+        return Rows(records, places, tuple(sorted(dead, key=lambda letter: letter.source_offset or 0)))
+
+    def _misfits(
+        self, file: FileAccess, opened: _Opened, parsed: _Parsed, schema: pa.Schema, misfit_of: dict[str, np.ndarray],
+        places: pa.Array,
+    ) -> list[DeadLetter]:  # fmt: skip
+        if opened.sniffed is None:
+            return []
+        spans = spans_of(parsed.block, opened.sniffed.dialect, opened.sniffed.width == 1)
+        dead = []
+        for row in np.flatnonzero(np.logical_or.reduce(list(misfit_of.values()))):
+            column = next(name for name, mask in misfit_of.items() if mask[row])
+            line = places[int(row)].as_py()
+            record = int(np.searchsorted(spans.lines, line))
+            raw = parsed.block.data[spans.starts[record] : spans.ends[record]]
+            message = f"the text of column {column!r} is no {schema.field(column).type}"
+            dead.append(_letter(file, opened.stream, ("value_does_not_fit", message), raw, line, column))
+        return dead
+
+
+def _check_names(names: tuple[str, ...], path: str, encoding: str) -> None:
+    bad = next((name for name in names if "\ufffd" in name or "\0" in name), None)
+    if bad is not None:
+        raise InventoryError(
+            f"Cannot read the header of {path!r}: column {bad!r} is no {encoding} text -> readable names. "
+            "Set `encoding` to the file's own, for example cp1252."
+        )
+
+
+def _letter(
+    file: FileAccess, stream: TextStream, problem: tuple[str, str], raw: bytes, line: int, column: str | None = None
+) -> DeadLetter:
+    return DeadLetter(*problem, original_bytes(raw, stream.encoding), file.path, line, column)
+
+
+def _places(parsed: _Parsed) -> pa.Array:
+    """The line of each row of the parsed table."""
+    count = len(parsed.table) + len(parsed.skipped)
+    lines = parsed.lines
+    if lines is None:
+        lines = np.arange(parsed.block.first_line, parsed.block.first_line + count)
+    if len(parsed.skipped):
+        lines = np.delete(lines, parsed.skipped)
+    return pa.array(lines, pa.int64())
+
+
+def _sliced(rows: Rows, batch_rows: int) -> Iterator[Rows]:
+    """At most `batch_rows` at once; the dead letters go with the first slice."""
+    yield Rows(rows.records.slice(0, batch_rows), rows.places.slice(0, batch_rows), rows.dead_letters)
+    for start in range(batch_rows, len(rows.records), batch_rows):
+        yield Rows(rows.records.slice(start, batch_rows), rows.places.slice(start, batch_rows))

@@ -1,0 +1,122 @@
+"""The life of batches: one write transaction per verb, and the questions that `status` and the sweep ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.offset import FileIdentity, Scalar
+from airflow_dataops.ledger import claims, deciding, freezing
+from airflow_dataops.ledger.base import (
+    BatchContent,
+    BatchRecord,
+    Claim,
+    ClaimRequest,
+    Decision,
+    DecisionPlan,
+    PartitionName,
+)
+from airflow_dataops.ledger.encoding import RECORD_COLUMNS, record_of_row
+from airflow_dataops.ledger.tables import batch
+from airflow_dataops.storage.sql_database import SqlDatabase
+
+ADOPTED_LEASE_SECONDS = 300.0
+
+
+class SqlBatches:
+    """`Batches` in SQL. The rules are in `claims`, `freezing` and `deciding`."""
+
+    def __init__(self, database: SqlDatabase, clock: Callable[[], float]) -> None:
+        self._database, self._clock = database, clock
+
+    def claim(self, request: ClaimRequest) -> Claim:
+        with self._database.write() as connection:
+            return claims.claim(self._database, connection, self._clock(), request)
+
+    def adopt(self, table_key: str, batch_id: str, generation: int, writer: str, nonce: str) -> Claim | None:
+        key = (table_key, batch_id, generation)
+        with self._database.write() as connection:
+            return claims.adopt(self._database, connection, self._clock(), ADOPTED_LEASE_SECONDS, key, writer, nonce)
+
+    def reclaim(self, table_key: str, run: str, writer: str, nonce: str, lease_seconds: float = 300.0) -> Claim | None:
+        with self._database.write() as connection:
+            return claims.reclaim(self._database, connection, self._clock(), lease_seconds, table_key, run, writer, nonce)
+
+    def renew(self, claim: Claim, lease_seconds: float) -> None:
+        with self._database.write() as connection:
+            claims.renew(self._database, connection, self._clock(), claim, lease_seconds)
+
+    def freeze(self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter]) -> Claim:
+        with self._database.write() as connection:
+            return freezing.freeze(self._database, connection, self._clock(), claim, content, dead_letters)
+
+    def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
+        with self._database.write() as connection:
+            freezing.hold(self._database, connection, self._clock(), claim, reason)
+
+    def abandon(self, claim: Claim) -> None:
+        with self._database.write() as connection:
+            claims.abandon(self._database, connection, self._clock(), claim)
+
+    def decide(self, claim: Claim, plans: Sequence[DecisionPlan]) -> tuple[Decision, ...]:
+        with self._database.write() as connection:
+            return deciding.decide(self._database, connection, self._clock(), claim, plans)
+
+    def commit(
+        self, claim: Claim, verified: Mapping[PartitionName, int], watermark: tuple[Scalar | None, Scalar] | None,
+        files: Sequence[FileIdentity] = (), asset: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        with self._database.write() as connection:
+            deciding.commit(self._database, connection, self._clock(), claim, verified, watermark, files, asset)
+
+    def commit_unchanged(
+        self, claim: Claim, watermark: tuple[Scalar | None, Scalar] | None = None,
+        files: Sequence[FileIdentity] = (), asset: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        with self._database.write() as connection:
+            deciding.commit_unchanged(self._database, connection, self._clock(), claim, watermark, files, asset)
+
+    def unfinished(self, table_key: str | None = None) -> tuple[BatchRecord, ...]:
+        query = _records().where(batch.c.state.in_(("frozen", "decided")))
+        if table_key is not None:
+            query = query.where(batch.c.table_key == table_key)
+        return self._all(query.order_by(batch.c.table_key, batch.c.sequence))
+
+    def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:
+        query = _records()
+        if source_id is not None:
+            query = query.where(batch.c.source_id == source_id)
+        if table_key is not None:
+            query = query.where(batch.c.table_key == table_key)
+        newest = (batch.c.claimed_at.desc(), batch.c.table_key, batch.c.sequence.desc())
+        return self._all(query.order_by(*newest).limit(limit))
+
+    def committed_by(self, run: str, table_key: str) -> BatchRecord | None:
+        query = _records().where(batch.c.table_key == table_key, batch.c.run == run, batch.c.state.in_(("committed", "held")))
+        found = self._all(query.order_by(batch.c.sequence.desc()).limit(1))
+        return found[0] if found else None
+
+    def of_period(self, table_key: str, period_key: str) -> tuple[BatchRecord, ...]:
+        newer = batch.alias("newer")
+        later = sa.select(newer.c.generation).where(
+            newer.c.table_key == batch.c.table_key,
+            newer.c.batch_id == batch.c.batch_id,
+            newer.c.period_key == batch.c.period_key,
+            newer.c.state == "committed",
+            newer.c.generation > batch.c.generation,
+        )
+        query = _records().where(
+            batch.c.table_key == table_key, batch.c.period_key == period_key, batch.c.state == "committed", ~later.exists()
+        )
+        return self._all(query.order_by(batch.c.sequence))
+
+    def _all(self, query: sa.Select[Any]) -> tuple[BatchRecord, ...]:
+        with self._database.read() as connection:
+            return tuple(record_of_row(row) for row in connection.execute(query))
+
+
+def _records() -> sa.Select[Any]:
+    return sa.select(*RECORD_COLUMNS)

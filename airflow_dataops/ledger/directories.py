@@ -1,0 +1,117 @@
+"""Directories by state: the only ground on which anything is ever deleted (DESIGN §5.10).
+
+An attempt's directory is judged as a whole. It holds one or more partitions' files: those that were ever decided are in
+use as long as readers may come to them, the rest as long as the attempt may still publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_dataops.ledger.base import Claim
+from airflow_dataops.ledger.claims import TERMINAL, UNFINISHED, lock_table, own_row
+from airflow_dataops.ledger.encoding import check_path, is_current
+from airflow_dataops.ledger.tables import batch, decision, directory, mark, partition
+from airflow_dataops.storage.sql_database import SqlDatabase
+
+
+class SqlDirectories:
+    """`Directories` in SQL."""
+
+    def __init__(self, database: SqlDatabase, clock: Callable[[], float]) -> None:
+        self._database, self._clock = database, clock
+
+    def register(self, claim: Claim, directory_path: str) -> None:
+        check_path(directory_path, "directory")
+        with self._database.write() as connection:
+            own_row(self._database, connection, claim, "register a directory for", UNFINISHED)
+            row = {
+                "table_key": claim.table_key, "directory": directory_path, "batch_id": claim.batch_id,
+                "generation": claim.generation, "attempt": claim.attempt, "registered_at": self._clock(),
+            }  # fmt: skip
+            self._database.insert_missing(connection, directory, [row])
+
+    def expirable(self, table_key: str, grace_seconds: float, dead_after_seconds: float) -> tuple[str, ...]:
+        now = self._clock()
+        with self._database.write() as connection:  # one moment, beside no decision
+            lock_table(self._database, connection, table_key)
+            used = {row.directory: row for row in connection.execute(_decided(table_key))}
+            live = set(connection.execute(_live(table_key)).scalars())
+            found = []
+            for row in connection.execute(_registered(table_key)):
+                if row.directory in live:
+                    continue
+                if row.directory in used:
+                    over = row.state in TERMINAL and _left_behind(used[row.directory], now - grace_seconds)
+                else:
+                    over = row.lost_at is not None and row.lost_at <= now - dead_after_seconds
+                if over:
+                    found.append(row.directory)
+            return tuple(found)
+
+    def forget(self, table_key: str, directory_path: str) -> None:
+        """The row stays: a location at which the catalog once pointed must stay recognisable as ours (A16)."""
+        with self._database.write() as connection:
+            connection.execute(
+                directory.update()
+                .where(
+                    directory.c.table_key == table_key,
+                    directory.c.directory == directory_path,
+                    directory.c.forgotten_at.is_(None),
+                )
+                .values(forgotten_at=self._clock())
+            )
+
+
+def _registered(table_key: str) -> sa.Select[Any]:
+    """Directories that are still there, with the state of their batch."""
+    return (
+        sa.select(directory.c.directory, directory.c.lost_at, batch.c.state)
+        .join(
+            batch,
+            (batch.c.table_key == directory.c.table_key)
+            & (batch.c.batch_id == directory.c.batch_id)
+            & (batch.c.generation == directory.c.generation),
+        )
+        .where(directory.c.table_key == table_key, directory.c.forgotten_at.is_(None))
+        .order_by(directory.c.registered_at, directory.c.directory)
+    )
+
+
+def _live(table_key: str) -> sa.Select[Any]:
+    """Directories in which a partition's current decision lies."""
+    return sa.select(decision.c.directory).join(partition, is_current()).where(decision.c.table_key == table_key).distinct()
+
+
+def _decided(table_key: str) -> sa.Select[Any]:
+    """Per directory what happened to all decisions that ever lay in it."""
+    marked = sa.select(mark.c.name).where(mark.c.table_key == decision.c.table_key, mark.c.name == decision.c.name)
+    return (
+        sa.select(
+            decision.c.directory,
+            sa.func.count().label("decisions"),
+            sa.func.count(decision.c.superseded_at).label("superseded"),
+            sa.func.max(decision.c.superseded_at).label("superseded_at"),
+            sa.func.max(partition.c.mark_cleared_at).label("mark_cleared_at"),
+            sa.func.sum(sa.case((marked.exists(), 1), else_=0)).label("marks"),
+        )
+        .join(
+            directory,
+            (directory.c.table_key == decision.c.table_key)
+            & (directory.c.directory == decision.c.directory)
+            & directory.c.forgotten_at.is_(None),
+        )
+        .join(partition, (partition.c.table_key == decision.c.table_key) & (partition.c.name == decision.c.name))
+        .where(decision.c.table_key == table_key)
+        .group_by(decision.c.directory)
+    )
+
+
+def _left_behind(used: sa.Row[Any], before: float) -> bool:
+    """Whether every decision in the directory was verifiably replaced, and no reader or late writer can come back to it."""
+    if used.superseded < used.decisions or used.marks:
+        return False
+    return bool(max(used.superseded_at, used.mark_cleared_at or 0.0) <= before)

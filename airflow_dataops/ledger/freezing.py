@@ -1,0 +1,131 @@
+"""What an attempt read becomes the batch's content for ever (DESIGN §5.3), or waits for a person (held).
+
+Each function runs inside one write transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.errors import StopError
+from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar, range_of_json, scalar_of_json, scalar_to_json
+from airflow_dataops.ledger.base import BatchContent, Claim
+from airflow_dataops.ledger.claims import is_batch, own_row
+from airflow_dataops.ledger.cursors import same
+from airflow_dataops.ledger.encoding import check_path, claim_of_row, content_id, content_to_json, lies_in, stat_id
+from airflow_dataops.ledger.tables import batch, dead_letter, directory, loaded_table, source_file
+from airflow_dataops.storage.sql_database import ROWS_PER_STATEMENT, SqlDatabase
+
+PREVIEW_CHARACTERS = 200
+MESSAGE_CHARACTERS = 500
+
+
+def freeze(
+    database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, content: BatchContent, letters: Sequence[DeadLetter]
+) -> Claim:  # fmt: skip
+    """The rules of `Batches.freeze`. ProofError when the accounting does not add up, StopError when something was staged
+    outside this attempt's directories (then nothing could ever tell who may delete it)."""
+    row = own_row(database, connection, held, "freeze", ("open",))
+    content.accounting.prove(held.object_name)
+    own = own_directories(connection, held, held.attempt)
+    for part in content.partitions:
+        check_path(part.directory, "directory")
+        if not any(lies_in(part.directory, place) for place in own):
+            raise StopError(
+                f"Cannot freeze batch {held.object_name} of {held.table_key}: partition {part.name!r} was staged in "
+                f"{part.directory!r} -> in {held.directory}, this attempt's own. Nothing was published; report this as a defect."
+            )
+    connection.execute(
+        batch.update()
+        .where(is_batch(row))
+        .values(
+            state="frozen", frozen_at=now, frozen_attempt=held.attempt, content=content_to_json(content),
+            accounting=content.accounting.to_json(), fingerprint=content.fingerprint,
+            source_fingerprint=content.source_fingerprint,
+        )
+    )  # fmt: skip
+    rows = _letter_rows(row, now, letters)
+    while chunk := list(islice(rows, ROWS_PER_STATEMENT)):
+        connection.execute(dead_letter.insert(), chunk)
+    return claim_of_row(connection.execute(sa.select(batch).where(is_batch(row))).one(), held.writer, asked=held.asked)
+
+
+def hold(database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, reason: Mapping[str, Any]) -> None:
+    """The rules of `Batches.hold`: the batch leaves the claim and keeps its place in the queue; its files are never expired."""
+    row = own_row(database, connection, held, "hold", ("frozen",))
+    counts = Accounting.of_json(row.accounting)
+    waiting = replace(
+        counts, rows_held=counts.rows_held + counts.rows_written + counts.rows_unchanged, rows_written=0, rows_unchanged=0
+    )
+    connection.execute(
+        batch.update().where(is_batch(row)).values(state="held", hold_reason=dict(reason), accounting=waiting.to_json())
+    )
+    read = range_of_json(row.range)
+    if isinstance(read, CursorRange) and read.high is not None and not read.low_inclusive and read.high_inclusive:
+        move_watermark(connection, held.table_key, (read.low, read.high))
+    record_files(database, connection, now, row)
+
+
+def move_watermark(connection: sa.Connection, table_key: str, moved: tuple[Scalar | None, Scalar]) -> None:
+    """Low → high, only if it is at low: a late commit of an earlier range never takes it back (A9)."""
+    where = loaded_table.c.table_key == table_key
+    stands = scalar_of_json(connection.execute(sa.select(loaded_table.c.watermark).where(where)).scalar_one())
+    if same(stands, moved[0]):
+        connection.execute(loaded_table.update().where(where).values(watermark=scalar_to_json(moved[1])))
+
+
+def record_files(
+    database: SqlDatabase, connection: sa.Connection, now: float, row: sa.Row[Any], files: Sequence[FileIdentity] = ()
+) -> None:
+    """The given files, else those of the batch's range, as accounted for by the batch."""
+    read = range_of_json(row.range)
+    known = files or (read.files if isinstance(read, FileSet) else ())
+    common = {
+        "table_key": row.table_key, "batch_id": row.batch_id, "generation": row.generation,
+        "period_key": row.period_key, "recorded_at": now,
+    }  # fmt: skip
+    found = {
+        stat_id(file): common
+        | {
+            "file_id": stat_id(file), "content_id": content_id(file),
+            "file": [file.path, file.size, file.etag, file.content],
+        }
+        for file in known
+    }  # fmt: skip
+    database.put(connection, source_file, list(found.values()))
+
+
+def own_directories(connection: sa.Connection, held: Claim, attempt: int | None = None) -> tuple[str, ...]:
+    """Directories that attempts of this batch have registered: of one attempt, or of all."""
+    query = sa.select(directory.c.directory).where(
+        directory.c.table_key == held.table_key,
+        directory.c.batch_id == held.batch_id,
+        directory.c.generation == held.generation,
+    )
+    return tuple(connection.execute(query if attempt is None else query.where(directory.c.attempt == attempt)).scalars())
+
+
+def masked(raw: bytes) -> str:
+    """The shape of a record without its values: letters become x, digits 9, what cannot be shown a dot; capped.
+
+    Delimiters and quotes stay, because they are what is mostly wrong."""
+    text = raw[: 4 * PREVIEW_CHARACTERS].decode("utf-8", "replace")[:PREVIEW_CHARACTERS]
+    shown = ("9" if c.isnumeric() else "x" if c.isalpha() else c if c.isascii() and c.isprintable() else "." for c in text)
+    return "".join(shown) + ("…" if len(raw) > len(text.encode()) else "")
+
+
+def _letter_rows(row: sa.Row[Any], now: float, letters: Sequence[DeadLetter]) -> Iterator[dict[str, Any]]:
+    for letter in letters:
+        yield {
+            "table_key": row.table_key, "source_id": row.source_id, "batch_id": row.batch_id, "generation": row.generation,
+            "attempt": row.attempt, "state": "open", "reason": letter.reason, "message": letter.message[:MESSAGE_CHARACTERS],
+            "preview": masked(letter.raw), "raw_bytes": len(letter.raw), "source_file": letter.source_file,
+            "source_offset": letter.source_offset, "column_name": letter.column, "rows": letter.rows, "recorded_at": now,
+        }  # fmt: skip

@@ -1,0 +1,251 @@
+"""The ledger's tables. Changing one needs a migration beside it (a test compares the two) and a new HEAD.
+
+Times are POSIX seconds by the clock of whoever wrote them. JSON is text, so that both databases hold the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from airflow_dataops.storage.sql_database import Migrations
+from airflow_dataops.storage.sql_text import JsonText
+
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0001", version_table="dataops_ledger_version")
+
+metadata = sa.MetaData()
+_Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
+
+# One row per lake table of a source. Locking it makes a transaction serialisable: all that it decides is below this row.
+loaded_table = sa.Table(
+    "dataops_table",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, nullable=False, index=True),
+    sa.Column("source_table", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("attempts", sa.BigInteger, nullable=False),
+    sa.Column("sequences", sa.BigInteger, nullable=False),
+    sa.Column("watermark", JsonText),
+)
+
+# A generation of a batch. Unfinished (open, frozen, decided) is claimed: that is all a claim is.
+batch = sa.Table(
+    "dataops_batch",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("generation", sa.Integer, primary_key=True),
+    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("source_table", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempt", sa.BigInteger, nullable=False),
+    sa.Column("frozen_attempt", sa.BigInteger),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("period_key", sa.Text, nullable=False),
+    sa.Column("writer", sa.Text, nullable=False),
+    sa.Column("lease_until", sa.Double, nullable=False),
+    sa.Column("root", sa.Text, nullable=False),
+    sa.Column("directory", sa.Text, nullable=False),
+    sa.Column("exclusive", sa.Boolean, nullable=False),
+    sa.Column("spec_fingerprint", sa.Text, nullable=False),
+    sa.Column("range_kind", sa.Text, nullable=False),
+    sa.Column("range", JsonText, nullable=False),
+    sa.Column("claimed_at", sa.Double, nullable=False),
+    sa.Column("frozen_at", sa.Double),
+    sa.Column("decided_at", sa.Double),
+    sa.Column("committed_at", sa.Double),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("accounting", JsonText),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("source_fingerprint", sa.Text),
+    sa.Column("hold_reason", JsonText),
+    sa.Column("hold_decision", sa.Text),
+    sa.Column("hold_decided_by", sa.Text),
+    sa.Column("hold_decided_at", sa.Double),
+    sa.Column("content", JsonText),  # large, so last: lists of batches never read it
+    sa.Index("ix_dataops_batch_sequence", "table_key", "sequence"),
+    sa.Index("ix_dataops_batch_state", "state", "table_key"),
+    sa.Index("ix_dataops_batch_source", "source_id", "claimed_at"),
+    sa.Index("ix_dataops_batch_run", "table_key", "run"),
+    sa.Index("ix_dataops_batch_period", "table_key", "period_key"),
+    sa.Index(
+        "ux_dataops_batch_claim",
+        "table_key",
+        "scope",
+        unique=True,
+        sqlite_where=sa.text("state IN ('open', 'frozen', 'decided')"),
+        postgresql_where=sa.text("state IN ('open', 'frozen', 'decided')"),
+    ),
+)
+
+partition = sa.Table(
+    "dataops_partition",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("mark_cleared_at", sa.Double),
+)
+
+# Every decision ever made; the one with the partition's epoch is the current one. `superseded_at`: when it was first
+# verified that the catalog shows a later decision at another place.
+decision = sa.Table(
+    "dataops_decision",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, primary_key=True),
+    sa.Column("partition_values", JsonText, nullable=False),
+    sa.Column("location", sa.Text, nullable=False),
+    sa.Column("directory", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("schema_id", sa.Text, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.BigInteger, nullable=False),
+    sa.Column("decided_at", sa.Double, nullable=False),
+    sa.Column("superseded_at", sa.Double),
+    sa.Index("ix_dataops_decision_batch", "table_key", "batch_id", "generation"),
+    sa.Index("ix_dataops_decision_directory", "table_key", "directory"),
+)
+
+mark = sa.Table(
+    "dataops_mark",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("writer", sa.Text, primary_key=True),
+    sa.Column("marked_at", sa.Double, nullable=False),
+)
+
+# Every directory an attempt may have written to. `lost_at`: since when nobody can publish from it any more;
+# `forgotten_at`: since when it is deleted.
+directory = sa.Table(
+    "dataops_directory",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("directory", sa.Text, primary_key=True),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.BigInteger, nullable=False),
+    sa.Column("registered_at", sa.Double, nullable=False),
+    sa.Column("lost_at", sa.Double),
+    sa.Column("forgotten_at", sa.Double),
+    sa.Index("ix_dataops_directory_batch", "table_key", "batch_id", "generation"),
+)
+
+# Schemas that many decisions share, by the digest of their text.
+schema_text = sa.Table(
+    "dataops_schema",
+    metadata,
+    sa.Column("schema_id", sa.Text, primary_key=True),
+    sa.Column("schema", JsonText, nullable=False),
+)
+
+schema_history = sa.Table(
+    "dataops_schema_history",
+    metadata,
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("table_key", sa.Text, nullable=False, index=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("schema_id", sa.Text, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+)
+
+drift_event = sa.Table(
+    "dataops_drift_event",
+    metadata,
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("table_key", sa.Text, nullable=False, index=True),
+    sa.Column("source_id", sa.Text, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("before_fingerprint", sa.Text),
+    sa.Column("after_fingerprint", sa.Text),
+    sa.Column("event", JsonText, nullable=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+    sa.Column("decision", sa.Text),
+    sa.Column("decided_by", sa.Text),
+    sa.Column("decided_at", sa.Double),
+)
+
+ddl_audit = sa.Table(
+    "dataops_ddl",
+    metadata,
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("table_key", sa.Text, nullable=False, index=True),
+    sa.Column("entry", JsonText, nullable=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+)
+
+# The files a committed or held batch accounts for. Kept as JSON by digest: a path may be long, and need not be UTF-8.
+source_file = sa.Table(
+    "dataops_source_file",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("file_id", sa.Text, primary_key=True),
+    sa.Column("content_id", sa.Text),
+    sa.Column("file", JsonText, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("period_key", sa.Text, nullable=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+    sa.Index("ix_dataops_source_file_file", "table_key", "file_id"),
+    sa.Index("ix_dataops_source_file_content", "table_key", "content_id"),
+)
+
+asset_event = sa.Table(
+    "dataops_asset_event",
+    metadata,
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("table_key", sa.Text, nullable=False),
+    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("event", JsonText, nullable=False),
+    sa.Column("queued_at", sa.Double, nullable=False),
+    sa.Column("told_at", sa.Double),
+    sa.UniqueConstraint("table_key", "batch_id", "generation", name="uq_dataops_asset_event"),
+    sa.Index("ix_dataops_asset_event_source", "source_id", "told_at"),
+)
+
+dead_letter = sa.Table(
+    "dataops_dead_letter",
+    metadata,
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("table_key", sa.Text, nullable=False, index=True),
+    sa.Column("source_id", sa.Text, nullable=False, index=True),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("message", JsonText, nullable=False),
+    sa.Column("preview", sa.Text, nullable=False),
+    sa.Column("raw_bytes", sa.BigInteger, nullable=False),
+    sa.Column("source_file", JsonText),
+    sa.Column("source_offset", sa.BigInteger),
+    sa.Column("column_name", JsonText),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+)
+
+# How each table fared in each run, failed ones included.
+run_result = sa.Table(
+    "dataops_run",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("result", JsonText, nullable=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+    sa.Index("ix_dataops_run_source", "source_id", "recorded_at"),
+    sa.Index("ix_dataops_run_recorded", "recorded_at"),
+)

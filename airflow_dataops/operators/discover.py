@@ -1,0 +1,22 @@
+"""The `discover` task: which tables the source has now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_dataops.operators.step import StepOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DiscoverOperator(StepOperator):
+    """Returns the selected tables as packs: lists of table names, one list per mapped `load` task."""
+
+    def run_step(self, context: Context) -> list[list[str]]:
+        from airflow_dataops.steps.discover import discover
+
+        with self.edges(context) as edges:
+            result = discover(self.row, edges)
+        self.log.info("%s: %s tables in %s packs", self.row.id, len(result.tables), len(result.packs))
+        return [list(pack) for pack in result.packs]

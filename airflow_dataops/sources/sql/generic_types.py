@@ -1,0 +1,49 @@
+"""SQLAlchemy's types → Arrow, for databases that have no module of their own."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from sqlalchemy import types as sa
+from sqlalchemy.types import TypeEngine
+
+from airflow_dataops.sources.sql.database import DECIMAL_DIGITS, UNCONSTRAINED_DECIMAL
+
+
+def arrow_type(kind: TypeEngine[object]) -> tuple[pa.DataType, bool]:
+    """The Arrow type, and whether any value is taken as text because the declared type has none.
+
+    DATE columns of databases whose DATE has a time (Oracle) are reflected as such by their dialect."""
+    match kind:
+        case sa.Boolean():
+            return pa.bool_(), False
+        case sa.SmallInteger() | sa.Integer():
+            return pa.int64(), False
+        case sa.Double() | sa.Float():
+            return pa.float64(), False
+        case sa.Numeric():
+            return _decimal(kind.precision, kind.scale)
+        case sa.DateTime():
+            return pa.timestamp("us", "UTC" if kind.timezone else None), False
+        case sa.Date():
+            return pa.date32(), False
+        case sa.Time():
+            return (pa.string(), True) if kind.timezone else (pa.time64("us"), False)
+        case sa.LargeBinary() | sa.BINARY() | sa.VARBINARY():
+            return pa.binary(), False
+        case sa.Enum():
+            return pa.string(), True
+        case sa.String():
+            return pa.string(), False
+    return pa.string(), True
+
+
+def _decimal(precision: int | None, scale: int | None) -> tuple[pa.DataType, bool]:
+    if precision is None:
+        return UNCONSTRAINED_DECIMAL, False
+    scale = scale or 0
+    if scale < 0:
+        precision, scale = precision - scale, 0
+    precision = max(precision, scale, 1)
+    if precision > DECIMAL_DIGITS:
+        return pa.string(), True
+    return (pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)), False

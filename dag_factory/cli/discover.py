@@ -1,0 +1,119 @@
+"""`dataops discover`: the source's blueprint, and a row one could begin with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.core.table_spec import is_selected
+from dag_factory.cli.report import Context, Report
+from dag_factory.cli.source import matching, new_writer, open_row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from airflow_dataops.sources.base import SourceTable
+
+_DATING = ("updated_at", "modified_at", "last_modified", "changed_at", "last_update", "updated", "modified")
+
+
+def discover(context: Context, source: str, table: str | None) -> Report:
+    """All tables the source shows, the ones its row takes marked, with a proposed row. Reads no data (files: their heads)."""
+    from airflow_dataops.open_edges import open_edges
+
+    spec, inventory = open_row(context, source)
+    with (
+        context.progress.status(f"Looking at {source} …"),
+        open_edges(spec, context.settings, writer=new_writer(), platform=inventory.platform) as edges,
+    ):
+        found = edges.source.discover()
+    wanted = set(matching([t.name for t in found], table, "the source's tables"))
+    tables = [t for t in found if t.name in wanted]
+    proposed = proposed_row(spec, [t for t in tables if is_selected(spec, t.name)])
+
+    def show(console: Console) -> None:
+        _show(console, spec, tables)
+        console.print("\nA row one could begin with:\n")
+        console.print(_yaml(proposed), markup=False, soft_wrap=True)
+
+    return Report(
+        data={"source": source, "tables": [_json(spec, t) for t in tables], "proposed": proposed},
+        show=show,
+    )
+
+
+def proposed_row(spec: PipelineSpec, tables: Sequence[SourceTable]) -> dict[str, Any]:
+    """The row with an entry per table that could be read by what is new: it has keys and a column that dates changes."""
+    entries: list[Any] = ["*"]
+    for t in tables:
+        cursor = _cursor_of(t) if spec.kind == "sql" else None
+        if cursor is not None and t.schema.keys:
+            entry = {
+                "match": _literal(t.name),
+                "read": {"mode": "watermark", "cursor": cursor},
+                "write": {"mode": "merge", "keys": list(t.schema.keys)},
+            }
+            entries.append(entry)
+    row: dict[str, Any] = {"name": spec.name, "kind": spec.kind, "owner": spec.owner}
+    if spec.conn_id is not None:
+        row["conn_id"] = spec.conn_id
+    if spec.options:
+        row["options"] = spec.options
+    return {**row, "tables": entries}
+
+
+def _literal(name: str) -> str:
+    """A glob that matches exactly this name."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _cursor_of(table: SourceTable) -> str | None:
+    """A column whose name says that it dates the last change, and whose type can."""
+    for wanted in _DATING:
+        for column in table.schema:
+            if column.name.lower() == wanted and str(column.type).startswith("timestamp"):
+                return column.name
+    return None
+
+
+def _json(spec: PipelineSpec, table: SourceTable) -> dict[str, Any]:
+    from airflow_dataops.core.types_text import type_to_text
+
+    return {
+        "name": table.name,
+        "selected": is_selected(spec, table.name),
+        "columns": [
+            {"name": c.name, "type": type_to_text(c.type), "nullable": c.nullable, "comment": c.comment} for c in table.schema
+        ],
+        "keys": list(table.schema.keys),
+        "rows_estimate": table.rows_estimate,
+        "bytes_estimate": table.bytes_estimate,
+        "comment": table.comment,
+        "traits": dict(table.traits),
+    }
+
+
+def _show(console: Console, spec: PipelineSpec, tables: Sequence[SourceTable]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from airflow_dataops.core.types_text import type_to_text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("table", "taken", "columns", "keys"):
+        shown.add_column(title, overflow="fold")
+    shown.add_column("rows about", justify="right")
+    for t in tables:
+        columns = ", ".join(f"{c.name} {type_to_text(c.type)}" for c in t.schema)
+        rows = "" if t.rows_estimate is None else f"{t.rows_estimate:,}"
+        taken = "yes" if is_selected(spec, t.name) else "no"
+        shown.add_row(Text(t.name), taken, Text(columns), Text(", ".join(t.schema.keys)), rows)
+    console.print(shown)
+
+
+def _yaml(row: dict[str, Any]) -> str:
+    """Flow style per field: JSON is YAML, and every text is safely quoted in it."""
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in row.items()]
+    return "  - " + "\n    ".join(lines)

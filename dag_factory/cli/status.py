@@ -1,0 +1,147 @@
+"""`dataops status`: the last batches with their accounting, how far each table was read, and how old that is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.offset import Scalar, range_to_json, scalar_to_json
+from dag_factory.cli.report import Code, Context, Report, UsageError, problem
+from dag_factory.cli.source import open_inventory
+from dag_factory.pipeline import unknown_source
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from airflow_dataops.ledger.base import BatchRecord, Ledger
+
+
+def status(context: Context, source: str | None, limit: int) -> Report:
+    """From the ledger alone. Exit code 1 when the last outcome of a table is a failure or a hold."""
+    from airflow_dataops.ledger import open_ledger
+
+    if limit < 1:
+        raise UsageError("Cannot use `--limit` below 1 -> at least 1.")
+    ledger = open_ledger(context.settings.ledger)
+    try:
+        batches = ledger.batches.history(source_id=source, limit=limit)
+        outcomes = _last_outcomes(ledger, source)
+        if source is not None and not batches and not outcomes:
+            inventory = open_inventory(context)
+            if source not in inventory.all_rows:
+                raise UsageError(str(unknown_source(inventory, source)))
+        now = time.time()
+        newest: dict[str, BatchRecord] = {}
+        for batch in batches:
+            newest.setdefault(f"{batch.source_id}:{batch.source_table}", batch)
+        tables = []
+        for name in sorted({*newest, *outcomes}):
+            latest = newest.get(name)
+            watermark = ledger.offsets.watermark(latest.table_key) if latest else None
+            tables.append(_table(name, latest, outcomes.get(name), watermark, now))
+    finally:
+        ledger.close()
+    problems = tuple(
+        problem(
+            f"{t['table']}: {t['last_outcome']}. {t['error'] or ''}".strip(), t["error_code"] or t["last_outcome"], table=t["table"]
+        )
+        for t in tables
+        if t["last_outcome"] in ("failed", "held")
+    )
+
+    def show(console: Console) -> None:
+        _show(console, tables, batches, source)
+
+    return Report(
+        data={"source": source, "tables": tables, "batches": [_batch(b) for b in batches]},
+        problems=problems,
+        code=Code.PROBLEMS if problems else Code.GOOD,
+        show=show,
+    )
+
+
+def _last_outcomes(ledger: Ledger, source: str | None) -> dict[str, Mapping[str, Any]]:
+    """`<source id>:<source table>` → what its newest run said of it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in ledger.runs.latest(source, limit=100_000):
+        found.setdefault(f"{entry['source_id']}:{entry['result']['source_table']}", entry)
+    return found
+
+
+def _table(
+    name: str, batch: BatchRecord | None, outcome: Mapping[str, Any] | None, watermark: Scalar | None, now: float
+) -> dict[str, Any]:
+    result = outcome["result"] if outcome else {}
+    committed = batch.committed_at if batch else None
+    moment = _moment(watermark)
+    reached = moment if moment is not None else committed
+    return {
+        "table": name,
+        "target": batch.target if batch else result.get("target"),
+        "last_outcome": result.get("outcome"),
+        "last_run_at": _time(outcome["at"]) if outcome else None,
+        "error": result.get("error"),
+        "error_code": result.get("error_code"),
+        "watermark": scalar_to_json(watermark),
+        "last_committed_at": _time(committed),
+        "lag_seconds": None if reached is None else max(0, round(now - reached)),
+    }
+
+
+def _moment(value: Scalar | None) -> float | None:
+    """POSIX seconds of a watermark that is a moment. A naive one is read as UTC: a lag is a hint, not data."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+    return None
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _batch(b: BatchRecord) -> dict[str, Any]:
+    return {
+        "table": f"{b.source_id}:{b.source_table}", "source_table": b.source_table, "target": b.target, "batch_id": b.batch_id,
+        "generation": b.generation, "attempt": b.attempt, "sequence": b.sequence, "state": b.state, "scope": b.scope,
+        "period": b.period_key, "range": range_to_json(b.range), "run": b.run, "claimed_at": _time(b.claimed_at),
+        "frozen_at": _time(b.frozen_at), "committed_at": _time(b.committed_at), "fingerprint": b.fingerprint,
+        **(b.accounting or Accounting()).to_json(),
+    }  # fmt: skip
+
+
+def _show(console: Console, tables: list[dict[str, Any]], batches: tuple[BatchRecord, ...], source: str | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not tables:
+        console.print(f"Nothing {'of ' + source + ' ' if source else ''}was loaded yet.", markup=False)
+        return
+    shown = Table(title="tables", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for title in ("table", "target", "last outcome", "watermark", "lag seconds", "last committed"):
+        shown.add_column(title, justify="right" if title == "lag seconds" else "left", overflow="fold")
+    for t in tables:
+        outcome = str(t["last_outcome"] or "")
+        style = {"failed": "red", "held": "yellow"}.get(outcome, "green")
+        mark = t["watermark"]["v"] if t["watermark"] else ""
+        lag = "" if t["lag_seconds"] is None else f"{t['lag_seconds']:,}"
+        shown.add_row(
+            Text(t["table"]), Text(str(t["target"] or "")), Text(outcome, style=style), Text(str(mark)), lag,
+            t["last_committed_at"] or "",
+        )  # fmt: skip
+    console.print(shown)
+    counts = list(Accounting().to_json())
+    counts = [c for c in counts if c in counts[:2] or any(getattr(b.accounting, c, 0) for b in batches)]
+    shown = Table(title="\nlast batches", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for title in ("table", "period", "state", "generation", *counts):
+        shown.add_column(title, justify="right" if title in (*counts, "generation") else "left", overflow="fold")
+    for b in batches:
+        values = (b.accounting or Accounting()).to_json()
+        shown.add_row(
+            Text(f"{b.source_id}:{b.source_table}"), b.period_key, b.state, str(b.generation), *(f"{values[c]:,}" for c in counts)
+        )
+    console.print(shown)

@@ -1,0 +1,93 @@
+"""What can be said about table globs without looking at a source: `fnmatch` patterns with `*`, `?` and `[...]`."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import re
+from functools import cache, lru_cache
+
+from airflow_dataops.core.spec import is_glob
+
+# Characters no table name has and no pattern should hold: what a `*` or `?` may always stand for.
+_FRESH = "\ue000\ue001\ue002"
+_PIECE = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
+_MOST_STARS = 4
+
+
+def fault(glob: str) -> str | None:
+    """Why a glob can never mean what its writer thinks; None when nothing speaks against it."""
+    if not glob.strip():
+        return "is empty and matches no table"
+    if glob != glob.strip():
+        return "begins or ends with a space, which no table name does"
+    if re.sub(r"\[!?\]?[^\]]*\]", "", glob).count("["):
+        return "has a `[` without its `]`. Close it, or write `[[]` for the character itself"
+    if any(ord(c) < 32 for c in glob):
+        return "holds a control character"
+    return None
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every name that `narrow` matches is matched by `wide`.
+
+    Decided by trying: names that `narrow` matches, with nothing and with something unheard-of where it leaves freedom,
+    and each member of its character sets.
+    """
+    return all(fnmatch.fnmatchcase(name, wide) for name in _examples(narrow))
+
+
+def meet(one: str, other: str) -> bool:
+    """Whether some name is matched by both."""
+    if not is_glob(one):
+        return fnmatch.fnmatchcase(one, other)
+    if not is_glob(other):
+        return fnmatch.fnmatchcase(other, one)
+    a, b = _pieces(one), _pieces(other)
+
+    @cache
+    def from_here(i: int, j: int) -> bool:
+        if i == len(a) and j == len(b):
+            return True
+        if i < len(a) and a[i] == "*":
+            return from_here(i + 1, j) or (j < len(b) and from_here(i, j + 1))
+        if j < len(b) and b[j] == "*":
+            return from_here(i, j + 1) or (i < len(a) and from_here(i + 1, j))
+        return i < len(a) and j < len(b) and _same(a[i], b[j]) and from_here(i + 1, j + 1)
+
+    return from_here(0, 0)
+
+
+@lru_cache(maxsize=4096)
+def _pieces(glob: str) -> tuple[str, ...]:
+    pieces = _PIECE.findall(glob)
+    return tuple(t for t, before in zip(pieces, [None, *pieces], strict=False) if not (t == "*" and before == "*"))
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two one-character pieces share a character."""
+    if one == "?" or other == "?":
+        return True
+    if len(one) > 1 and len(other) > 1:
+        candidates = {*one[1:-1], *other[1:-1], *map(chr, range(32, 127)), _FRESH[0]}
+        return any(fnmatch.fnmatchcase(c, one) and fnmatch.fnmatchcase(c, other) for c in candidates)
+    literal, pattern = (one, other) if len(one) == 1 else (other, one)
+    return fnmatch.fnmatchcase(literal, pattern) if len(pattern) > 1 else literal == pattern
+
+
+@lru_cache(maxsize=4096)
+def _examples(glob: str) -> tuple[str, ...]:
+    choices: list[tuple[str, ...]] = []
+    stars = 0
+    for piece in _pieces(glob):
+        if piece == "*":
+            stars += 1
+            choices.append(("", _FRESH[0] * 40) if stars <= _MOST_STARS else (_FRESH[0],))
+        elif piece == "?":
+            choices.append((_FRESH[1],))
+        elif len(piece) > 1:
+            members = tuple(c for c in map(chr, range(32, 127)) if fnmatch.fnmatchcase(c, piece))
+            choices.append(members[:1] + members[-1:] if members else (_FRESH[2],))
+        else:
+            choices.append((piece,))
+    return tuple("".join(parts) for parts in itertools.product(*choices))

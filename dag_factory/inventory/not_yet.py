@@ -1,0 +1,63 @@
+"""Fields that the contract of a row knows and no released step honours yet: accepted by the model, refused here.
+
+A field that is silently ignored would be a promise broken in secret. Delete an entry when its feature lands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_dataops.core.spec import PipelineSpec, TableEntry
+from dag_factory.inventory.problem import Finding
+
+NOT_YET: dict[str, tuple[Any, str]] = {
+    "transport": ("direct", "loading through Kafka. Use `direct`"),
+    "lane": (None, "lanes of Kafka. Remove it"),
+    "read.mode": (("full", "window", "watermark", "new_files"), "reading a change log. Use `watermark`, or `full`"),
+    "write.deletes": ("ignore", "carrying over deletions. Use `ignore`; a `full` snapshot shows deletions too"),
+    "target.format": ("parquet", "Avro files in the lake. Use `parquet`"),
+    "target.late": ("merge", "another treatment of late rows. Use `merge`"),
+    "target.retention_days": (None, "expiry of old partitions. Remove it"),
+    "contract.to_string": (("hold", "widen"), "shadow columns. Use `hold` or `widen`"),
+    "contract.debounce_runs": (3, "another number than 3. Remove it"),
+    "contract.retire_runs": (7, "another number than 7. Remove it"),
+    "dead_letters.conn_id": (None, "a dead-letter place per row; the setting `dead_letters` is for all rows. Remove it"),
+    "dead_letters.retention_days": (30, "another retention of dead letters than 30 days. Remove it"),
+    "privacy.mode": ("off", "masking of unclassified columns. Use `off` and explicit `privacy.columns`"),
+    "limits.bytes_per_second": (None, "throttling of reads. Remove it"),
+    "rules": ((), "row rules. Remove it, or filter in `read.query`"),
+    "approvers": ((), "approvals of held drift. Remove it"),
+    "renamed_from": (None, "carrying state over to a new id. Keep the old `name`"),
+}
+"""Field → (the one value, or the values, that work today; what is missing and what to do instead)."""
+
+NOT_YET_CATALOGS: dict[str, str] = {
+    "hive": "the Hive metastore. Use `embedded`",
+    "glue": "AWS Glue. Use `embedded`",
+}
+
+
+def refusals(spec: PipelineSpec) -> Iterator[Finding]:
+    """A finding for each field that is set to something no step honours, of the row and of its `tables` entries."""
+    data = spec.model_dump(by_alias=True)
+    for path, (works, instead) in NOT_YET.items():
+        owner, _, name = path.rpartition(".")
+        value = data[owner][name] if owner else data[name]
+        if not _works(value, works):
+            yield Finding(path, _message(value, instead))
+        for index, entry in enumerate(spec.tables):
+            over = getattr(entry, owner, None) if owner and isinstance(entry, TableEntry) else None
+            if over and name in over and over[name] is not None and not _works(over[name], works):
+                yield Finding(f"tables[{index}].{path}", _message(over[name], instead))
+
+
+def _works(value: Any, works: Any) -> bool:
+    if isinstance(works, tuple) and works:
+        return value in works
+    return bool(value == works) or (works == () and not value)
+
+
+def _message(value: Any, instead: str) -> str:
+    what = f"`{value}` is" if isinstance(value, str) else "is"
+    return f"{what} not available yet: {instead}"

@@ -1,0 +1,78 @@
+"""The inventory as DAGs of one Python file, for a `dags` folder:
+
+    from dag_factory.loader import load_dags
+    load_dags(globals())  # an Airflow dag per row
+
+A task builds its own DAG only: reading one row costs the same however large the fleet is. A bad row is left out and its
+neighbours live on: Airflow takes an error in a file as an error of all its DAGs, so the problems are reported from a file of
+their own (`report_problems`), and in the log of this one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+from airflow_dataops.core.errors import DataOpsError, InventoryError
+from airflow_dataops.settings import load_settings
+from dag_factory.inventory import Inventory, read_inventory
+
+log = logging.getLogger(__name__)
+
+DAG_PREFIX = "ingest__"
+
+
+def load_dags(namespace: MutableMapping[str, Any], inventory: str | None = None) -> None:
+    """Puts the DAG of each good row into `namespace`, a module's `globals()`. `inventory` is the folder; unset, the setting.
+
+    InventoryError when there is no such folder, or when not one of its rows is good.
+    """
+    from airflow.sdk import get_parsing_context
+
+    wanted = get_parsing_context().dag_id
+    if wanted is not None and not wanted.startswith(DAG_PREFIX):
+        return
+    found = read_inventory(_folder(inventory), only=source_id_of(wanted) if wanted else None)
+    problems = [str(problem) for problem in found.errors] + _rendered(found, namespace)
+    for problem in problems:
+        log.error("%s", problem)
+    if problems and not any(row.dag_id in namespace for row in found.rows):
+        raise _report(problems)
+
+
+def report_problems(inventory: str | None = None) -> None:
+    """Raises one InventoryError that lists every problem of the inventory; nothing when there is none. In a file of its own
+    in the `dags` folder it makes Airflow show the problems as that file's import error, beside all healthy DAGs."""
+    found = read_inventory(_folder(inventory))
+    problems = [str(problem) for problem in found.errors] + _rendered(found, {})
+    if problems:
+        raise _report(problems)
+
+
+def source_id_of(dag_id: str) -> str:
+    """`ingest__sales__orders` → `sales.orders`; ids have no double underscore."""
+    return dag_id.removeprefix(DAG_PREFIX).replace("__", ".", 1)
+
+
+def _rendered(found: Inventory, namespace: MutableMapping[str, Any]) -> list[str]:
+    """Renders the enabled rows into the namespace; returns what could not be rendered, as text."""
+    from dag_factory.render import render
+
+    problems = []
+    for row in found.rows:
+        if row.enabled:
+            try:
+                namespace[row.dag_id] = render(row, found.platform)
+            except DataOpsError as error:
+                problems.append(f"{row.file}:{row.line} {row.id}: {error}")
+    return problems
+
+
+def _folder(inventory: str | None) -> str:
+    return load_settings({"inventory": inventory}).inventory
+
+
+def _report(problems: list[str]) -> InventoryError:
+    listed = "\n".join(problems)
+    return InventoryError(f"Cannot use the inventory: {len(problems)} problems -> none.\n{listed}\nCorrect them.")

@@ -1,0 +1,95 @@
+"""A resolved row as the plan of its DAG: plain data, the same for the same row, made without Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any, Literal
+
+from airflow_dataops.core.errors import InventoryError
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.schedule import jitter_seconds, parse_schedule
+
+DEFAULT_POOL = "default_pool"
+TAG_CHARACTERS = 100  # Airflow's limit
+DOC_CHARACTERS = 600
+RETRY_DELAY_SECONDS = 30  # doubled with every further retry, up to Airflow's own cap of a day
+
+
+@dataclass(frozen=True, slots=True)
+class DagPlan:
+    """The DAG of one row. `schedule_kind` cron: a run per period of `schedule` in `timezone`, `jitter_seconds` late."""
+
+    dag_id: str
+    source_id: str
+    schedule: str
+    schedule_kind: Literal["cron", "continuous", "none"]
+    timezone: str
+    jitter_seconds: int
+    start_date: date
+    catchup: bool
+    max_active_runs: int
+    owner: str
+    tags: tuple[str, ...]
+    doc: str
+    pool: str
+    priority: int
+    retries: int
+    retry_delay_seconds: int
+    timeout_seconds: int
+    notify: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "start_date": self.start_date.isoformat(), "tags": list(self.tags)}
+
+
+def plan_dag(spec: PipelineSpec, pools: Collection[str] = ()) -> DagPlan:
+    """The plan of a row. `pools` are those that `platform.yaml` declares. InventoryError when Airflow could not take it.
+
+    Tasks run in `limits.pool` if the row names one; else in the pool called like the connection, if the platform declares
+    it; else in Airflow's default pool: a task in a pool that does not exist would wait for ever, without a word.
+    """
+    schedule = parse_schedule(spec.schedule, spec.timezone)
+    by_connection = spec.conn_id if spec.conn_id in pools else None
+    return DagPlan(
+        dag_id=spec.dag_id,
+        source_id=spec.id,
+        schedule=spec.schedule,
+        schedule_kind=schedule.kind,
+        timezone=spec.timezone,
+        jitter_seconds=jitter_seconds(spec),
+        start_date=spec.start_date,
+        catchup=spec.catchup and schedule.kind == "cron",
+        max_active_runs=1 if schedule.kind == "continuous" else spec.limits.max_active_runs,
+        owner=spec.owner,
+        tags=_tags(spec),
+        doc=_doc(spec),
+        pool=spec.limits.pool or by_connection or DEFAULT_POOL,
+        priority=spec.limits.priority,
+        retries=spec.limits.retries,
+        retry_delay_seconds=RETRY_DELAY_SECONDS,
+        timeout_seconds=spec.limits.timeout_seconds,
+        notify=spec.notify,
+    )
+
+
+def _tags(spec: PipelineSpec) -> tuple[str, ...]:
+    tags = sorted({"dataops", spec.domain, spec.kind, *spec.tags})
+    for tag in tags:
+        if not 0 < len(tag) <= TAG_CHARACTERS:
+            raise InventoryError(
+                f"Cannot use tag {tag[:40]!r} of {spec.id}: {len(tag)} characters -> 1 to {TAG_CHARACTERS}. Airflow takes "
+                "no other. Shorten the tag in the row."
+            )
+    return tuple(tags)
+
+
+def _doc(spec: PipelineSpec) -> str:
+    """What the UI shows beside the DAG. The row's fingerprint makes every edit of the row a new version of the DAG."""
+    about = spec.description.strip()
+    if len(about) > DOC_CHARACTERS:
+        about = about[:DOC_CHARACTERS] + "…"
+    place = f"{spec.file}:{spec.line}" if spec.file else "no file"
+    facts = f"Source `{spec.id}` ({spec.kind}), row at `{place}`, fingerprint `{spec.fingerprint}`"
+    return f"{about}\n\n{facts}" if about else facts

@@ -1,0 +1,78 @@
+"""The plan of a row as Airflow's DAG: discover → drift_sync → load (mapped over packs of tables) → verify.
+
+The only file of the factory that imports Airflow. Task ids are the names of the steps and never change (DESIGN §2).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pendulum
+from airflow.sdk import DAG, AssetAlias
+
+from airflow_dataops.core.platform import PlatformSpec
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.operators.assets import alias_name
+from airflow_dataops.operators.discover import DiscoverOperator
+from airflow_dataops.operators.drift_sync import DriftSyncOperator
+from airflow_dataops.operators.load import LoadOperator
+from airflow_dataops.operators.notify import DataOpsNotifier
+from airflow_dataops.operators.step import DISCOVER
+from airflow_dataops.operators.verify import FingerprintOperator
+from airflow_dataops.plugins.timetable import PeriodTimetable
+from dag_factory.plan import DagPlan, plan_dag
+
+
+def render(spec: PipelineSpec, platform: PlatformSpec | None = None) -> DAG:
+    """The DAG of a resolved row."""
+    return render_plan(plan_dag(spec, platform.pools if platform else ()), spec, platform)
+
+
+def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None = None) -> DAG:
+    """The DAG of a plan. The row travels as a plain attribute of the `discover` task: whatever text is in it is data, and
+    none of it is in the serialised DAG but what the plan took."""
+    # Not `default_args`: those are serialised once more beside each task's own.
+    common: dict[str, Any] = {
+        "owner": plan.owner,
+        "pool": plan.pool,
+        "priority_weight": plan.priority,
+        "retries": plan.retries,
+        "retry_delay": timedelta(seconds=plan.retry_delay_seconds),
+        "retry_exponential_backoff": 2,
+        "execution_timeout": timedelta(seconds=plan.timeout_seconds),
+    }
+    with DAG(
+        plan.dag_id,
+        schedule=_schedule(plan),
+        start_date=_start(plan),
+        catchup=plan.catchup,
+        max_active_runs=plan.max_active_runs,
+        # The row says by `enabled` whether it runs; a second switch that starts as "off" would only surprise.
+        is_paused_upon_creation=False,
+        tags=list(plan.tags),
+        doc_md=plan.doc,
+    ) as dag:
+        discover = DiscoverOperator(task_id=DISCOVER, spec=spec, platform=platform, **common)
+        drift_sync = DriftSyncOperator(task_id="drift_sync", **common)
+        outlets = [AssetAlias(alias_name(spec))]
+        load = LoadOperator.partial(task_id="load", outlets=outlets, **common).expand(pack=discover.output)
+        verify = FingerprintOperator(
+            task_id="verify",
+            # Of this task only: it fails whenever one before it did, so one failed run is one message.
+            on_failure_callback=[DataOpsNotifier(plan.notify, plan.source_id)] if plan.notify else None,
+            **common,
+        )
+        discover >> drift_sync >> load >> verify
+    return dag
+
+
+def _schedule(plan: DagPlan) -> Any:
+    if plan.schedule_kind == "cron":
+        return PeriodTimetable(plan.schedule, timezone=plan.timezone, jitter_seconds=plan.jitter_seconds)
+    return "@continuous" if plan.schedule_kind == "continuous" else None
+
+
+def _start(plan: DagPlan) -> datetime:
+    day = plan.start_date
+    return datetime(day.year, day.month, day.day, tzinfo=pendulum.timezone(plan.timezone))

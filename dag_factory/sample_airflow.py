@@ -1,0 +1,271 @@
+"""The sample's own Airflow: a home with its configuration, and the processes that `airflow standalone` would start.
+
+The processes are started here one by one, not through `airflow standalone`, because ending that one leaves its children
+behind, and because each keeps a log of its own. They are found again by a mark in their environment: also the ones that
+left the process group (every Airflow task does), and those of an earlier sample that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from configparser import RawConfigParser
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from airflow_dataops.core.errors import BusyError, InventoryError, UnavailableError
+
+HOST = "127.0.0.1"
+"""Nobody but this machine can log in: the login is a fixed one."""
+USER, PASSWORD = "admin", "admin"
+COMPONENTS = {
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "api-server": ("api-server",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+MARK = "DATAOPS_SAMPLE_HOME"
+STOP_SECONDS = 15
+LOCK_SECONDS = 60
+
+
+class SampleAirflow:
+    """One Airflow in one folder. `start` after `prepare`; `stop` in any case."""
+
+    def __init__(self, home: Path, project: Path, port: int = 8080) -> None:
+        self.home, self.project, self.first_port, self.port = home.absolute(), project.absolute(), port, port
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "airflow.db"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    def connections(self) -> dict[str, str]:
+        """The connections of the sample inventory, as Airflow reads them from the environment."""
+        sample = self.home / "sample"
+        return {
+            "AIRFLOW_CONN_NYC_DB": json.dumps({"conn_type": "sqlite", "host": str(sample / "flights.db")}),
+            "AIRFLOW_CONN_LANDING": json.dumps({"conn_type": "fs", "extra": {"path": str(sample / "landing")}}),
+        }
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """`base` for a process of this Airflow: nothing of another Airflow in it, no proxy before our own server."""
+        foreign = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PYTHONPATH", "PYTHONHOME", "_AIRFLOW")
+        env = {name: value for name, value in base.items() if not name.startswith(foreign)}
+        local = ",".join(filter(None, (env.get("no_proxy") or env.get("NO_PROXY"), HOST, "localhost")))
+        programs = str(Path(sys.executable).parent)
+        return env | self.connections() | {
+            "AIRFLOW_HOME": str(self.home),
+            "PATH": programs + os.pathsep + env.get("PATH", os.defpath),
+            "no_proxy": local,
+            "NO_PROXY": local,
+            "PYTHONUNBUFFERED": "1",
+            "DO_NOT_TRACK": "1",
+            "SPT_NOENV": "1",  # process titles must not be written over the environment: the mark is in it
+            MARK: str(self.home),
+        }  # fmt: skip
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Nobody else uses this home meanwhile; BusyError when somebody does."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.home / "sample.lock", "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(
+                    f"Cannot start the sample in {self.home}: another `make run` uses it -> one at a time. Two would "
+                    "share one database. Stop the other one with ctrl-C."
+                ) from None
+            yield
+
+    def prepare(self) -> None:
+        """Writes configuration, login and `activate`; brings Airflow's own database up to date. Ends what an earlier,
+        killed sample left running. Seconds; the first time, with a new database, some more."""
+        self._end_marked()
+        self.port = free_port(self.first_port)
+        self.logs.mkdir(exist_ok=True)
+        _write_private(self.home / "passwords.json", json.dumps({USER: PASSWORD}) + "\n")
+        _write_private(self.home / "airflow.cfg", self._configuration())
+        _write_private(self.home / "activate", self._activation())
+        stamp, current = self.home / "migrated", f"{version('apache-airflow-core')}\n"
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != current:
+            log = self.logs / "migrate.log"
+            with open(log, "wb") as output:
+                command = (sys.executable, "-P", "-m", "airflow", "db", "migrate")
+                ended = subprocess.run(
+                    command, env=self.environment(os.environ), cwd=self.home, stdin=subprocess.DEVNULL, stdout=output,
+                    stderr=subprocess.STDOUT, check=False,
+                )  # fmt: skip
+            if ended.returncode:
+                raise UnavailableError(
+                    f"Cannot set up Airflow's database in {self.home}: `airflow db migrate` ended with "
+                    f"{ended.returncode} -> 0. {_last_lines(log)}"
+                )
+            with contextlib.closing(sqlite3.connect(self.database)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")  # readers and the one writer no longer stop each other
+            stamp.write_text(current, encoding="utf-8")
+
+    def start(self) -> None:
+        """Starts the processes; their output goes to `logs/`."""
+        env = self.environment(os.environ)
+        for name, command in COMPONENTS.items():
+            with open(self.logs / f"{name}.log", "wb") as output:
+                self._running[name] = subprocess.Popen(
+                    (sys.executable, "-P", "-m", "airflow", *command), env=env, cwd=self.home,
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+
+    def check(self) -> None:
+        """UnavailableError when one of the processes has ended by itself, with its last words."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise UnavailableError(
+                    f"Cannot keep Airflow running: its {name} ended with {process.returncode} -> it should not end. "
+                    f"Look at {self.logs / name}.log. {_last_lines(self.logs / f'{name}.log')}"
+                )
+
+    def stop(self) -> int:
+        """Ends every process of this home, tasks included; returns how many had to be killed. Idempotent."""
+        for process in self._running.values():
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in self._running.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+        killed = self._end_marked()
+        for process in self._running.values():
+            process.wait()
+        self._running.clear()
+        return killed
+
+    def _end_marked(self) -> int:
+        """SIGTERM, then SIGKILL, to the processes that carry the mark of this home. How many needed the second."""
+        found = list(marked_processes(self.home))
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(found, timeout=5)
+        rest = {process.pid: process for process in (*alive, *marked_processes(self.home))}
+        for process in rest.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(list(rest.values()), timeout=5)
+        return len(rest)
+
+    def _configuration(self) -> str:
+        """Everything the sample sets stands in this one file, so that `AIRFLOW_HOME` alone is enough to use it."""
+        path = self.home / "airflow.cfg"
+        before = RawConfigParser()
+        before.read(path, encoding="utf-8")
+
+        def kept(section: str, option: str) -> str:
+            return before.get(section, option, fallback="") or secrets.token_urlsafe(48)
+
+        sections: dict[str, dict[str, object]] = {
+            "core": {
+                "dags_folder": self.project / "dags",
+                "executor": "LocalExecutor",
+                "parallelism": max(2, min(8, os.cpu_count() or 2)),
+                "load_examples": False,
+                "simple_auth_manager_users": f"{USER}:admin",
+                "simple_auth_manager_passwords_file": self.home / "passwords.json",
+                "min_serialized_dag_update_interval": 0,
+                "execution_api_server_url": f"{self.url}/execution/",
+            },
+            # Patience, because on a small machine the components wait for each other's transactions.
+            "database": {"sql_alchemy_conn": f"sqlite:///{self.database}?timeout={LOCK_SECONDS}"},
+            "dag_processor": {"min_file_process_interval": 5, "stale_dag_threshold": 0},
+            "scheduler": {"parsing_cleanup_interval": 10, "scheduler_idle_sleep_time": 0.5},
+            "api": {
+                "host": HOST,
+                "port": self.port,
+                "base_url": self.url,
+                "workers": 1,
+                "expose_config": "non-sensitive-only",
+                "secret_key": kept("api", "secret_key"),
+            },
+            "api_auth": {"jwt_secret": kept("api_auth", "jwt_secret")},
+            "logging": {"base_log_folder": self.logs / "tasks"},
+            "usage_data_collection": {"enabled": False},
+            "dataops": {"inventory": self.project / "inventory"},
+        }
+        lines = ["# Written by `make run` at each start. The place for your own settings is your own Airflow."]
+        for section, options in sections.items():
+            lines += ["", f"[{section}]"]
+            lines += [f"{name} = {str(value).replace('%', '%%')}" for name, value in options.items()]
+        if not all("\n" not in str(value) for options in sections.values() for value in options.values()):
+            raise InventoryError(
+                f"Cannot use folder {str(self.home)!r}: a line break in its name -> none. It cannot be written into "
+                "airflow.cfg. Move the project."
+            )
+        return "\n".join(lines) + "\n"
+
+    def _activation(self) -> str:
+        """For a person's own shell: `. .airflow/activate`, and `dataops` and `airflow` mean the sample."""
+        own = {"AIRFLOW_HOME": str(self.home)} | self.connections()
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in own.items()]
+        lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+        return "\n".join(lines) + "\n"
+
+
+def free_port(first: int, tries: int = 100) -> int:
+    """The first port from `first` on that nobody listens on. UnavailableError when all of them are taken."""
+    for port in range(first, min(first + tries, 65536)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise UnavailableError(
+        f"Cannot find a port from {first} on: {tries} are taken -> one free. Name another start: make run PORT=..."
+    )
+
+
+def marked_processes(home: Path) -> Iterator[psutil.Process]:
+    """The processes of this user that were started for this home, whoever their parent is now."""
+    mark = str(home.absolute())
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
+            continue  # another user's, or gone
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file for its owner only, whole at any moment."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(fresh, path)
+
+
+def _last_lines(log: Path, lines: int = 15) -> str:
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    return "Its last words:\n  " + "\n  ".join(tail)
