@@ -4,6 +4,7 @@
     ├── RetryError          try again later: nothing is wrong with the row or the data
     │   ├── UnavailableError    a system did not answer (source, lake, catalog, ledger)
     │   ├── ConflictError       somebody else changed what we built on; re-plan
+    │   │   └── StaleError          the range was planned on a watermark that has moved since; plan it again
     │   ├── BusyError           another run holds the table's partition
     │   └── FencedError         a later attempt owns this batch: touch nothing more, claim again and look
     ├── RecordError         one record cannot go on: dead-letter it, continue with its neighbours
@@ -45,6 +46,10 @@ class UnavailableError(RetryError):
 
 class ConflictError(RetryError):
     """A compare-and-swap lost its race, or a plan's assumption no longer holds: re-plan from what is there now."""
+
+
+class StaleError(ConflictError):
+    """The claimed range was planned on a watermark that another run has moved since: plan it again."""
 
 
 class BusyError(RetryError):

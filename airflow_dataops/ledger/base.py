@@ -31,7 +31,9 @@ class ClaimRequest:
     """What a run wants to do. `run` identifies the run *and its clearing*: equal for all retries of one try of a run,
     different for a cleared or newly triggered one (then a committed batch becomes a new generation). `writer` is unique
     per process attempt, `nonce` random: both only make directory names and marks unique. `exclusive` asks that the range
-    overlap no committed or unfinished other range of the table (append and merge by cursor)."""
+    overlap no committed or unfinished other range of the table (append and merge by cursor). `follows_watermark` asks that
+    the range still begins at the table's watermark: a request planned before another run's commit is stale, and would
+    otherwise run that run's range again."""
 
     table_key: str
     source_id: str
@@ -47,6 +49,7 @@ class ClaimRequest:
     root: str = ""
     lease_seconds: float = 300.0
     exclusive: bool = False
+    follows_watermark: bool = False
     spec_fingerprint: str = ""
 
 
@@ -220,7 +223,10 @@ class Batches(Protocol):
         cleared, replaced directories stamped superseded, files recorded with the period, the asset event queued."""
         ...
 
-    def commit_unchanged(self, claim: Claim, watermark: tuple[Scalar | None, Scalar] | None = None) -> None:
+    def commit_unchanged(
+        self, claim: Claim, watermark: tuple[Scalar | None, Scalar] | None = None,
+        files: Sequence[FileIdentity] = (), asset: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """*tx* frozen → committed for a batch in which every partition is unchanged: nothing is decided. ConflictError when
         one of them is no longer the current decision, HoldError behind a held batch."""
         ...

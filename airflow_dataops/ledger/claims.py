@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, RangeError, StopError
-from airflow_dataops.core.offset import CursorRange, FileSet, OffsetRange, range_of_json, range_to_json
+from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, RangeError, StaleError, StopError
+from airflow_dataops.core.offset import CursorRange, FileSet, OffsetRange, range_of_json, range_to_json, scalar_of_json
 from airflow_dataops.ledger.base import WHOLE_TABLE, Claim, ClaimRequest
 from airflow_dataops.ledger.cursors import overlap
 from airflow_dataops.ledger.encoding import RECORD_COLUMNS, check_path, chunks, claim_of_row, content_id, stat_id
@@ -182,6 +182,17 @@ def _ranges_meet(request: ClaimRequest, row: Any) -> bool:
     return isinstance(other, CursorRange) and overlap(request.range, other, request.table_key)
 
 
+def _check_watermark(connection: sa.Connection, request: ClaimRequest) -> None:
+    if not request.follows_watermark or not isinstance(request.range, CursorRange):
+        return
+    query = sa.select(loaded_table.c.watermark).where(loaded_table.c.table_key == request.table_key)
+    if scalar_of_json(connection.execute(query).scalar_one()) != request.range.low:
+        raise StaleError(
+            f"Cannot claim {_text(request.range)} of {request.table_key}: the watermark has moved since it was planned -> a range "
+            "that begins at the watermark. Another run was faster. It is planned again."
+        )
+
+
 def _check_disjoint(connection: sa.Connection, request: ClaimRequest) -> None:
     """A11: a range is run again exactly, or not at all."""
     if not request.exclusive or not isinstance(request.range, CursorRange):
@@ -231,6 +242,7 @@ def _text(read: OffsetRange) -> str:
 
 def _open(connection: sa.Connection, now: float, request: ClaimRequest, generations: Sequence[sa.Row[Any]]) -> Claim:
     """Nothing is in the way: reopened, or a new generation. `generations`: those of the batch before this claim, newest first."""
+    _check_watermark(connection, request)
     _check_disjoint(connection, request)
     _check_files(connection, request)
     newest = generations[0] if generations else None

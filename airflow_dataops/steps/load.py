@@ -14,15 +14,16 @@ import pyarrow as pa
 
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.drift_plan import DriftPlan
-from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, HoldError, ProofError
+from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, HoldError, ProofError, StaleError
 from airflow_dataops.core.offset import CursorRange
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
-from airflow_dataops.ledger.base import BatchRecord, Claim
+from airflow_dataops.ledger.base import BatchRecord, Claim, ClaimRequest
+from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.attempt import stage
 from airflow_dataops.steps.publish import expire_table, publish, sweep_table
-from airflow_dataops.steps.ranges import Task, tasks_of
+from airflow_dataops.steps.ranges import requests_of
 from airflow_dataops.steps.run import Edges, LoadResult, Outcome, Progress, Run, TableResult
 from airflow_dataops.steps.ties import late_ties
 
@@ -66,9 +67,18 @@ def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
     if unfinished is not None:
         return unfinished
     declared = edges.source.describe(table.source_table, table.read.query)
-    results = [_do(table, task, edges, run) for task in tasks_of(table, declared, run, edges)]
+    results = _do_all(table, declared, edges, run)
     expire_table(table, edges)
     return _together(table, results)
+
+
+def _do_all(table: TableSpec, declared: SourceTable, edges: Edges, run: Run) -> list[TableResult | None]:
+    for _ in range(MAX_HELPED):
+        try:
+            return [_do(table, request, edges, run) for request in requests_of(table, declared, run, edges)]
+        except StaleError:  # another run committed between our look at the watermark and our claim
+            continue
+    raise BusyError(f"Cannot claim {table.key}: its watermark moved {MAX_HELPED} times -> at rest. Try again later.")
 
 
 def _continue(table: TableSpec, edges: Edges, run: Run) -> TableResult | None:
@@ -77,9 +87,8 @@ def _continue(table: TableSpec, edges: Edges, run: Run) -> TableResult | None:
     return None if claim is None else _perform(table, claim, edges, run)
 
 
-def _do(table: TableSpec, task: Task, edges: Edges, run: Run) -> TableResult | None:
-    request = task.request
-    if isinstance(request.range, CursorRange) and request.range.low == request.range.high and task.moves_watermark:
+def _do(table: TableSpec, request: ClaimRequest, edges: Edges, run: Run) -> TableResult | None:
+    if request.follows_watermark and isinstance(request.range, CursorRange) and request.range.low == request.range.high:
         tied = late_ties(table, request, edges)
         if tied is None:
             return None

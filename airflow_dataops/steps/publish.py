@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable
 from airflow_dataops.core.errors import ConflictError, ForeignChangeError, ProofError
-from airflow_dataops.core.offset import CursorRange, FileSet, Scalar
+from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, PartitionName
@@ -38,7 +38,7 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
                 claim,
                 {name: d.epoch for name, d in decisions.items()},
                 watermark_of(table, claim),
-                claim.range.files if isinstance(claim.range, FileSet) else (),
+                _files(claim),
                 {
                     "target": table.name,
                     "partitions": sorted(names),
@@ -60,7 +60,7 @@ def _decide(table: TableSpec, claim: Claim, content: BatchContent, shown: Catalo
     for _ in range(TRIES):
         plans = build(table, claim, content, schema, edges)
         if not plans:
-            edges.ledger.batches.commit_unchanged(claim, watermark_of(table, claim))
+            edges.ledger.batches.commit_unchanged(claim, watermark_of(table, claim), _files(claim))
             return False
         refuse_foreign(table, {p.name: p.values for p in plans}, edges)
         try:
@@ -69,6 +69,10 @@ def _decide(table: TableSpec, claim: Claim, content: BatchContent, shown: Catalo
             continue
         return True
     raise ConflictError(f"Cannot decide batch {claim.batch_id} of {table.key}: its base moved {TRIES} times -> a quiet moment.")
+
+
+def _files(claim: Claim) -> tuple[FileIdentity, ...]:
+    return claim.range.files if isinstance(claim.range, FileSet) else ()
 
 
 def watermark_of(table: TableSpec, claim: Claim) -> tuple[Scalar | None, Scalar] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,14 +21,6 @@ from airflow_dataops.steps.run import Edges, Run
 from airflow_dataops.steps.target import table_root
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One batch to do: the claim to make. `watermark` is (low, high) when committing it moves the table's watermark."""
-
-    request: ClaimRequest
-    moves_watermark: bool = False
-
-
 def scope_of(table: TableSpec, period: Period) -> str:
     """The partition a batch will write when that is known before reading, else the whole table.
 
@@ -43,8 +35,8 @@ def scope_of(table: TableSpec, period: Period) -> str:
     return WHOLE_TABLE
 
 
-def tasks_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[Task, ...]:
-    """The batches this run has to do for the table, in order; empty when there is nothing new."""
+def requests_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
+    """The claims of the batches this run has to do for the table, in order; empty when there is nothing new."""
     match table.read.mode:
         case "full":
             return (_full(table, run, edges),)
@@ -58,14 +50,14 @@ def tasks_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) ->
 
 
 def _request(
-    table: TableSpec, run: Run, edges: Edges, read: OffsetRange, *, scope: str, exclusive: bool = False, salt: str = ""
+    table: TableSpec, run: Run, edges: Edges, read: OffsetRange, *, scope: str, exclusive: bool = False, follows: bool = False
 ) -> ClaimRequest:
     return ClaimRequest(
         table_key=table.key,
         source_id=table.source_id,
         source_table=table.source_table,
         target=table.name,
-        batch_id=batch_id(table.key, read, "" if scope == WHOLE_TABLE else scope, salt),
+        batch_id=batch_id(table.key, read, "" if scope == WHOLE_TABLE else scope),
         scope=scope,
         range=read,
         period_key=run.period.key,
@@ -75,19 +67,20 @@ def _request(
         root=table_root(table),
         lease_seconds=edges.lease_seconds,
         exclusive=exclusive,
+        follows_watermark=follows,
     )
 
 
-def _full(table: TableSpec, run: Run, edges: Edges) -> Task:
+def _full(table: TableSpec, run: Run, edges: Edges) -> ClaimRequest:
     if run.period.backfill and table.read.backfill == "refuse":
         raise RangeError(
             f"Cannot backfill {table.key} for {run.period.key}: read.mode is full -> a mode with history. The source only knows "
             "today's state. Set `read.backfill: snapshot` to store today's state under that period, or use `window`."
         )
-    return Task(_request(table, run, edges, Everything(), scope=scope_of(table, run.period)))
+    return _request(table, run, edges, Everything(), scope=scope_of(table, run.period))
 
 
-def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> Task:
+def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> ClaimRequest:
     period, cursor = run.period, _cursor(table, declared)
     now = edges.source.now() or edges.clock()
     if now < period.end.timestamp() + table.read.lag_seconds:
@@ -97,22 +90,22 @@ def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> 
         )
     low, high = (_as_cursor(at, cursor[1], table) for at in (period.start, period.end))
     read = CursorRange(cursor[0], low, high, low_inclusive=True, high_inclusive=False)
-    return Task(_request(table, run, edges, read, scope=scope_of(table, period), exclusive=table.write.mode == "append"))
+    return _request(table, run, edges, read, scope=scope_of(table, period), exclusive=table.write.mode == "append")
 
 
-def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[Task, ...]:
+def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
     name, kind = _cursor(table, declared)
     if run.period.backfill:
         low, high = (_as_cursor(at, kind, table) for at in (run.period.start, run.period.end))
         read = CursorRange(name, low, high, low_inclusive=True, high_inclusive=False)
-        return (Task(_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True)),)
+        return (_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True),)
     low_mark = edges.ledger.offsets.watermark(table.key)
     top = edges.source.high_cursor(table.source_table, name, table.read.query)
     top = _guarded(top, kind, table, edges)
     if top is None or (low_mark is not None and top < low_mark):  # type: ignore[operator]
         return ()
     read = CursorRange(name, low_mark, top)
-    return (Task(_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True), moves_watermark=True),)
+    return (_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True, follows=True),)
 
 
 def _guarded(top: Scalar | None, kind: pa.DataType, table: TableSpec, edges: Edges) -> Scalar | None:
@@ -128,16 +121,16 @@ def _guarded(top: Scalar | None, kind: pa.DataType, table: TableSpec, edges: Edg
     return min(top, _as_cursor(now, kind, table))
 
 
-def _new_files(table: TableSpec, run: Run, edges: Edges) -> tuple[Task, ...]:
+def _new_files(table: TableSpec, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
     if run.period.backfill:
         return tuple(
-            Task(replace(_request(table, run, edges, record.range, scope=record.scope), batch_id=record.batch_id))
+            replace(_request(table, run, edges, record.range, scope=record.scope), batch_id=record.batch_id)
             for record in edges.ledger.batches.of_period(table.key, run.period.key)
         )
     fresh = unseen(edges.source.files(table.source_table), edges.ledger.offsets.seen_files(table.key), edges)
     if not fresh:
         return ()
-    return (Task(_request(table, run, edges, FileSet(fresh), scope=WHOLE_TABLE)),)
+    return (_request(table, run, edges, FileSet(fresh), scope=WHOLE_TABLE),)
 
 
 def unseen(listed: tuple[FileIdentity, ...], seen: dict[str, tuple[FileIdentity, ...]], edges: Edges) -> tuple[FileIdentity, ...]:
