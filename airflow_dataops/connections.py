@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +28,11 @@ def resolve(conn_id: str, environ: Mapping[str, str] | None = None) -> Connectio
     cannot be read; no message ever quotes it."""
     environ = os.environ if environ is None else environ
     text = environ.get(variable_of(conn_id), "").strip()
-    return parse_connection(conn_id, text) if text else _from_airflow(conn_id)
+    if text:
+        return parse_connection(conn_id, text)
+    from airflow_dataops.hooks.stored import stored_connection  # imports Airflow
+
+    return stored_connection(conn_id, variable_of(conn_id))
 
 
 def variable_of(conn_id: str) -> str:
@@ -61,15 +64,15 @@ def _of_json(conn_id: str, text: str) -> Connection:
     unknown = sorted(data.keys() - set(_FIELDS))
     if unknown:
         raise _Unreadable(f"unknown field {unknown[0]!r} (known: {', '.join(_FIELDS)})")
-    text = {name: str(data[name]) for name in _FIELDS if data.get(name) not in (None, "")}
+    plain = {name: str(data[name]) for name in _FIELDS if data.get(name) not in (None, "")}
     return Connection(
         conn_id=conn_id,
-        conn_type=_normalised(text.get("conn_type", "")),
-        host=text.get("host"),
+        conn_type=_normalised(plain.get("conn_type", "")),
+        host=plain.get("host"),
         port=_port(data.get("port")),
-        login=text.get("login"),
-        password=text.get("password"),
-        schema=text.get("schema"),
+        login=plain.get("login"),
+        password=plain.get("password"),
+        schema=plain.get("schema"),
         extra=_extra(data.get("extra")),
     )
 
@@ -132,34 +135,3 @@ def _extra(value: Any) -> Mapping[str, Any]:
     if value and not isinstance(value, dict):
         raise _Unreadable("an extra that is not a JSON object")
     return MappingProxyType(value or {})
-
-
-def _from_airflow(conn_id: str) -> Connection:
-    """Through Airflow: inside a task by the execution API, elsewhere by secrets backends and the metadata database."""
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        if getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None) is not None:
-            from airflow.sdk import Connection as TaskConnection
-
-            found = TaskConnection.get(conn_id)
-        else:
-            from airflow.models.connection import Connection as StoredConnection
-
-            found = StoredConnection.get_connection_from_secrets(conn_id)
-    except AirflowNotFoundException:
-        raise InventoryError(
-            f"Cannot find connection {conn_id!r}: neither in the environment nor in Airflow -> a connection of this "
-            "id. Credentials only ever come through a connection. Add it in Airflow (Admin, Connections), by "
-            f"`airflow connections add {conn_id!r} --conn-uri ...`, or as environment variable {variable_of(conn_id)}."
-        ) from None
-    return Connection(
-        conn_id=conn_id,
-        conn_type=found.conn_type or "",
-        host=found.host or None,
-        port=found.port or None,
-        login=found.login or None,
-        password=found.password or None,
-        schema=found.schema or None,
-        extra=MappingProxyType(dict(found.extra_dejson)),
-    )

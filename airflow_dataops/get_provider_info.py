@@ -15,9 +15,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-dataops",
         "name": "DataOps",
         "description": "An inventory of data sources becomes a fleet of DAGs; every row read is accounted for.",
-        "integrations": [
-            {"integration-name": "DataOps", "external-doc-url": "https://airflow.apache.org/", "tags": ["software"]}
-        ],
+        "integrations": [{"integration-name": "DataOps", "external-doc-url": "https://airflow.apache.org/", "tags": ["software"]}],
         "operators": [
             {
                 "integration-name": "DataOps",
@@ -32,22 +30,12 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [
             {
                 "integration-name": "DataOps",
-                "python-modules": ["airflow_dataops.hooks.folder", "airflow_dataops.hooks.key"],
+                "python-modules": ["airflow_dataops.hooks.edges", "airflow_dataops.hooks.key"],
             }
         ],
         "notifications": ["airflow_dataops.operators.notify.DataOpsNotifier"],
         "plugins": [{"name": "dataops", "plugin-class": "airflow_dataops.plugins.dataops.DataOpsPlugin"}],
         "connection-types": [
-            {
-                "connection-type": "dataops_folder",
-                "hook-class-name": "airflow_dataops.hooks.folder.FolderHook",
-                "hook-name": "DataOps: folder of files",
-                "ui-field-behaviour": {
-                    "hidden-fields": ["port", "login", "password", "schema", "extra"],
-                    "relabeling": {"host": "Base path"},
-                    "placeholders": {"host": "/srv/landing"},
-                },
-            },
             {
                 "connection-type": "dataops_key",
                 "hook-class-name": "airflow_dataops.hooks.key.KeyHook",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_dataops.sources.base import Source
     from airflow_dataops.steps.run import Edges, Progress
 
+KEY_BYTES = range(16, 65)
+"""Lengths of a privacy key. Shorter ones can be guessed; BLAKE2b takes no longer ones."""
+
 Resolve = Callable[[str], Connection]
 
 
@@ -153,10 +156,10 @@ def _privacy_key(spec: PipelineSpec, resolve: Resolve) -> bytes | None:
     conn_id = spec.privacy.key_conn_id
     if not conn_id:
         return None
-    password = resolve(conn_id).password
-    if not password:
+    key = (resolve(conn_id).password or "").encode()
+    if len(key) not in KEY_BYTES:
         raise InventoryError(
-            f"Cannot use connection {conn_id!r} as privacy key: no password -> the key as its password. Digests need a "
-            "secret, or anyone could compute them. Set the password of the connection."
+            f"Cannot use connection {conn_id!r} as privacy key: {len(key)} bytes -> {KEY_BYTES.start} to "
+            f"{KEY_BYTES.stop - 1} as its password. A short key can be found by trying. Set a random password of that length."
         )
-    return password.encode()
+    return key

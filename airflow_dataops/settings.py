@@ -147,9 +147,9 @@ def _look_up(option: Option, config: ConfigParser, environ: Mapping[str, str]) -
 
 def _through_airflow(option: Option) -> str:
     """The value of a command or a secrets backend: Airflow knows how to run them. Costs its import, a few seconds."""
-    from airflow.configuration import conf
+    from airflow_dataops.hooks.stored import stored_setting
 
-    return str(conf.get(SECTION, option.name))
+    return stored_setting(SECTION, option.name)
 
 
 def _config_file(home: str, environ: Mapping[str, str]) -> ConfigParser:
@@ -174,8 +174,7 @@ def _typed(option: Option, text: str) -> Any:
     if option.kind == "integer":
         if not re.fullmatch(r"\s*[0-9]{1,12}\s*", text) or int(text) < 1:
             raise InventoryError(
-                f"Cannot use setting [{SECTION}] {option.name}: {text!r} -> a whole number above 0. "
-                f"{option.description}"
+                f"Cannot use setting [{SECTION}] {option.name}: {text!r} -> a whole number above 0. {option.description}"
             )
         return int(text)
     if not text and option.default:

@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from airflow_dataops.core.options import OPTION_MODELS
@@ -246,4 +247,6 @@ def _flow(value: Any) -> str:
         return "[" + ", ".join(_flow(v) for v in value) + "]"
     if isinstance(value, str) and _BARE.match(value) and value.lower() not in _WORDS:
         return value
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")  # an exponent means different things to YAML readers
     return json.dumps(value, ensure_ascii=False)

@@ -11,6 +11,7 @@ their own (`report_problems`), and in the log of this one.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -28,9 +29,9 @@ def load_dags(namespace: MutableMapping[str, Any], inventory: str | None = None)
 
     InventoryError when there is no such folder, or when not one of its rows is good.
     """
-    from airflow.sdk import get_parsing_context
+    from dag_factory.render import wanted_dag_id
 
-    wanted = get_parsing_context().dag_id
+    wanted = wanted_dag_id()
     if wanted is not None and not wanted.startswith(DAG_PREFIX):
         return
     found = read_inventory(_folder(inventory), only=source_id_of(wanted) if wanted else None)
@@ -52,7 +53,8 @@ def report_problems(inventory: str | None = None) -> None:
 
 def source_id_of(dag_id: str) -> str:
     """`ingest__sales__orders` → `sales.orders`; ids have no double underscore."""
-    return dag_id.removeprefix(DAG_PREFIX).replace("__", ".", 1)
+    domain, _, name = re.sub(r"__(?=[a-z])", ".", dag_id.removeprefix(DAG_PREFIX)).partition(".")
+    return f"{domain}.{name}"
 
 
 def _rendered(found: Inventory, namespace: MutableMapping[str, Any]) -> list[str]:

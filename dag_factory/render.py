@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pendulum
-from airflow.sdk import DAG, AssetAlias
+from airflow.sdk import DAG, AssetAlias, get_parsing_context
 
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
@@ -65,6 +65,11 @@ def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None
         )
         discover >> drift_sync >> load >> verify
     return dag
+
+
+def wanted_dag_id() -> str | None:
+    """The one DAG this parse is for, when a task starts; None when all are wanted."""
+    return get_parsing_context().dag_id
 
 
 def _schedule(plan: DagPlan) -> Any:

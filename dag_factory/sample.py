@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -65,6 +66,13 @@ class Progress:
         self.tasks, self.state = tasks, run["state"]
         self.seconds = time.monotonic() - self.started
 
+    def reason(self, logs: Path) -> str:
+        """The first failed task, and what its last try said."""
+        step = next((step for step in STEPS if {"failed", "upstream_failed"} & set(self.tasks.get(step, ()))), "?")
+        folder = logs / "tasks" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}" / f"task_id={step}"
+        said = [text for log in sorted(folder.rglob("*.log")) if (text := last_error(log))]
+        return f"task {step}: {said[-1] if said else 'it left no error'}. Its log: {folder}"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
@@ -90,6 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DataOpsError as error:
         console.print(Text(str(error), style="red"))
         return 2 if isinstance(error, InventoryError) else 3
+
+
+def last_error(log: Path) -> str:
+    """The message of the exception that ended a task, from its log (a JSON object per line); "" when there is none."""
+    found = ""
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            detail = json.loads(line).get("error_detail")
+            found = f"{detail[-1]['exc_type']}: {detail[-1]['exc_value']}" if detail else found
+    return found
 
 
 class Stopped(BaseException):
@@ -145,8 +163,8 @@ def run(airflow: SampleAirflow, console: Console, *, once: bool, timeout_seconds
         console.print(f"Airflow       {airflow.url}   login {USER} / {PASSWORD}")
         failed = follow(airflow, rest, start_runs(airflow, rest, dags, deadline), console, deadline)
         good = show_tables(airflow, console)
-        if failed or broken or not good:
-            console.print(Text("Failed: " + (", ".join(failed) or "see above"), style="red"))
+        for ended in failed:
+            console.print(Text(f"Failed: {ended.dag_id}: {ended.reason(airflow.logs)}", style="red"))
         if once:
             return 1 if failed or broken or not good else 0
         show_next_steps(airflow, console)
@@ -199,8 +217,8 @@ def start_runs(airflow: SampleAirflow, rest: AirflowRest, dags: Sequence[str], d
     return followed
 
 
-def follow(airflow: SampleAirflow, rest: AirflowRest, runs: Sequence[Progress], console: Console, deadline: float) -> list[str]:
-    """Waits for the runs with a live display (a line per ended run when nobody watches); the DAGs that failed."""
+def follow(airflow: SampleAirflow, rest: AirflowRest, runs: Sequence[Progress], console: Console, deadline: float) -> list[Progress]:
+    """Waits for the runs with a live display (a line per ended run when nobody watches); those that failed."""
     if not runs:
         console.print("Loads         every DAG has succeeded before; nothing is started")
         return []
@@ -216,7 +234,7 @@ def follow(airflow: SampleAirflow, rest: AirflowRest, runs: Sequence[Progress], 
             if any(not run.ended for run in runs):
                 names = ", ".join(run.dag_id for run in runs if not run.ended)
                 _pause(deadline, f"not ended: {names}. Look at {airflow.logs}.")
-    return [run.dag_id for run in runs if run.state != "success"]
+    return [run for run in runs if run.state != "success"]
 
 
 def board(runs: Sequence[Progress]) -> Group:

@@ -53,7 +53,7 @@ def show_tables(airflow: SampleAirflow, console: Console) -> bool:
     loaded = [report for report in reports if report.outcome not in ("failed", "held")]
     counts = query(airflow, count_query(report.target for report in loaded)) if loaded else []
     queryable = {row["table"]: row["rows"] for row in counts}
-    table = Table(title="Tables in the lake", title_justify="left", pad_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     for title in ("table", "from", "last run"):
         table.add_column(title, no_wrap=True)
     for title in ("rows", "partitions", "dead letters"):
@@ -69,6 +69,7 @@ def show_tables(airflow: SampleAirflow, console: Console) -> bool:
             wrong.append(f"{report.target or report.source}: {report.error}")
         elif report in loaded and queryable.get(report.target) != report.rows:
             wrong.append(f"{report.target}: {queryable.get(report.target)} rows in a query -> {report.rows} in the ledger")
+    console.print(Text("\nTables in the lake, every row accounted for:"))
     console.print(table)
     for text in wrong:
         console.print(Text(text, style="red"))
@@ -147,7 +148,7 @@ def _told(problems: Iterable[Any]) -> str:
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows of a query for a terminal."""
-    table = Table(pad_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0] if rows else ():
         table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
     for row in rows:

@@ -23,9 +23,7 @@ from airflow_dataops.core.fingerprint_values import sum_of_fields
 
 VERSION = "f1"
 
-STANDARD_COLUMNS: frozenset[str] = frozenset(
-    {"_ingested_at", "_batch_id", "_source_file", "_source_offset", "_row_fingerprint"}
-)
+STANDARD_COLUMNS: frozenset[str] = frozenset({"_ingested_at", "_batch_id", "_source_file", "_source_offset", "_row_fingerprint"})
 """Columns that say how a row came here. They are never part of its identity."""
 
 _TEXT = re.compile(r"f1:(0|-?[1-9][0-9]*):([0-9a-f]{32})", re.ASCII)

@@ -45,7 +45,7 @@ def words_of_bytes(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: 
 
 
 def _long(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Pair:
-    digest, view = xxhash.xxh3_128_digest, memoryview(data)
+    digest, view = xxhash.xxh3_128_digest, data.data
     ends = starts + lengths
     joined = b"".join([digest(view[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])
     both = np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
@@ -71,11 +71,12 @@ def _short(data: list[NDArray[np.uint8]], starts: NDArray[np.int64], lengths: ND
     unused = (np.uint64(0) - (size << np.uint64(3))) & _63  # bits of the last word beyond the value
     scratch = np.empty_like(hi)
 
-    left = aligned.take(index[begin[0] :], mode="clip") if most else index
+    left = aligned.take(index[begin[0] :], mode="clip")
     for k in range(most):
         first, done = int(begin[k]), int(begin[k + 1])
         right = aligned[k + 1 :].take(index[first:], mode="clip")
-        word, spare = left >> down[first:], scratch[first:]
+        word: Words = left >> down[first:]
+        spare = scratch[first:]
         np.left_shift(right, _ONE, out=spare)  # in two shifts, because a shift by 64 bits is nobody's promise
         np.left_shift(spare, up[first:], out=spare)
         np.bitwise_or(word, spare, out=word)

@@ -101,7 +101,8 @@ def _stir(x: Words, times: np.uint64, times_again: np.uint64) -> Words:
     np.bitwise_xor(x, scratch, out=x)
     np.multiply(x, times_again, out=x)
     np.right_shift(x, _STIR_SHIFT, out=scratch)
-    return np.bitwise_xor(x, scratch, out=x)
+    np.bitwise_xor(x, scratch, out=x)
+    return x
 
 
 def place(pair: Pair, at: Seed) -> Pair:

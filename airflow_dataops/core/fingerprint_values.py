@@ -7,7 +7,7 @@ large_string, list → large_list, second → nanosecond) changes nothing. Kinds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -162,7 +162,7 @@ def _bits(array: pa.Array, bitmap: pa.Buffer) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=begin + len(array), bitorder="little")[begin:].view(np.bool_)
 
 
-def _fixed(array: pa.Array, dtype: np.dtype[np.generic] | type[np.generic]) -> NDArray[np.generic]:
+def _fixed(array: pa.Array, dtype: np.dtype[Any] | type[np.generic]) -> NDArray[Any]:
     """The values buffer of a fixed-width array, without a copy; whatever lies under NULLs included."""
     dtype = np.dtype(dtype)
     if len(array) == 0:
@@ -238,7 +238,8 @@ def _dictionary(array: pa.Array, name: str) -> Values:
 
 def _indices(indices: pa.Array) -> NDArray[np.intp]:
     plain = indices.fill_null(0) if indices.null_count else indices
-    return plain.to_numpy(zero_copy_only=False).astype(np.intp)
+    at: NDArray[np.intp] = plain.to_numpy(zero_copy_only=False).astype(np.intp)
+    return at
 
 
 def _take(words: Pair, indices: pa.Array) -> Pair:

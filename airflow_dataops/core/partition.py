@@ -76,6 +76,12 @@ def split(
     return sorted(parts, key=lambda part: [(value is not None, value or "") for value in part[0]])
 
 
+def period_value(spec: PartitionSpec, period: Period) -> str | None:
+    """The value a period gives to a partition column that comes from it."""
+    text = _PERIOD_FORMS[spec.transform].format(period.start) if spec.transform != "identity" else period.key
+    return text or None
+
+
 def values_of(array: pa.Array) -> pa.Array:
     """The partition text of every value, as `string`: one text per value whatever width or unit stores it (decimals
     without trailing zeros, times without an empty fraction, instants in UTC), and `values_from` gives it back."""
@@ -133,8 +139,7 @@ def _codes(records: pa.RecordBatch, spec: PartitionSpec, period: Period | None) 
     if spec.column is None:
         if period is None:
             raise _error(spec, "no period", "a run with one", "A continuous run has no period", "Partition by a column")
-        key = _PERIOD_FORMS[spec.transform].format(period.start) if spec.transform != "identity" else period.key
-        return np.zeros(records.num_rows, np.int64), [key or None]
+        return np.zeros(records.num_rows, np.int64), [period_value(spec, period)]
     at = records.schema.get_field_index(sanitise(spec.column))
     if at < 0:
         names = ", ".join(records.schema.names)

@@ -17,7 +17,7 @@ from fastavro.schema import parse_schema
 from airflow_dataops.core.errors import DataOpsError, InventoryError, ProofError
 from airflow_dataops.formats.avro_types import AvroTypes, Convert, without_logical_types
 from airflow_dataops.formats.base import FileAccess, Rows, Survey
-from airflow_dataops.formats.columnar import lifted, unified
+from airflow_dataops.formats.columnar import columns_of, lifted, unified
 from airflow_dataops.formats.compression import decompressed
 from airflow_dataops.formats.text_stream import buffered
 
@@ -29,10 +29,10 @@ class AvroFormat:
 
     def survey(self, file: FileAccess, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
         with _Container(file) as container:
-            return Survey({"": (file.path, container.schema)}, container.traits)
+            return Survey(columns_of(file.path, container.schema), container.traits)
 
     def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        return unified([survey.columns[""] for survey in surveys])
+        return unified(surveys)
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,

@@ -34,7 +34,7 @@ class Rows:
 @dataclass(slots=True)
 class Survey:
     """What one file (or its head) says of its columns: name → evidence, in the form that only its format knows.
-    `traits`: encoding, delimiter, … . `bytes_per_row` is None when the file does not tell."""
+    `traits`: encoding, delimiter, … . `rows_estimate` is None when the file does not tell."""
 
     columns: dict[str, Any]
     traits: dict[str, str] = field(default_factory=dict)

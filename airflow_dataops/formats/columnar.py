@@ -10,34 +10,38 @@ from pyarrow import types as pt
 
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.promotion import promote
-from airflow_dataops.formats.base import SchemaChanged
+from airflow_dataops.formats.base import SchemaChanged, Survey
 
 
-def unified(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
-    """One schema for (path, schema) of all files: columns by name in order of appearance, types by the promotion table.
-    InventoryError names two files whose types have none in common."""
-    types: dict[str, tuple[str, pa.DataType]] = {}
-    for path, schema in schemas:
-        if len(set(schema.names)) != len(schema.names):
-            twice = next(name for name in schema.names if schema.names.count(name) > 1)
+def columns_of(path: str, schema: pa.Schema) -> dict[str, tuple[str, pa.DataType]]:
+    """Name → (path, type) of a file's columns: the evidence of formats that have a schema of their own."""
+    columns: dict[str, tuple[str, pa.DataType]] = {}
+    for found in schema:
+        if found.name in columns:
             raise InventoryError(
-                f"Cannot read file {path!r}: two columns are called {twice!r} -> names that differ. Correct the writer."
+                f"Cannot read file {path!r}: two columns are called {found.name!r} -> names that differ. "
+                "Correct the writer."
             )
-        for found in schema:
-            plain = plain_type(found.type)
-            if found.name not in types:
-                types[found.name] = path, plain
+        columns[found.name] = path, plain_type(found.type)
+    return columns
+
+
+def unified(surveys: Sequence[Survey]) -> pa.Schema:
+    """One schema for all files: columns by name in order of appearance, types by the promotion table. InventoryError
+    names two files whose types have none in common."""
+    types: dict[str, tuple[str, pa.DataType]] = {}
+    for survey in surveys:
+        for name, (path, t) in survey.columns.items():
+            first, have = types.setdefault(name, (path, t))
+            if have == t:
                 continue
-            first, have = types[found.name]
-            if have == plain:
-                continue
-            joined = promote(have, plain)
+            joined = promote(have, t)
             if joined is None:
                 raise InventoryError(
-                    f"Cannot read {first!r} and {path!r} as one table: column {found.name!r} is {have} and {plain} -> "
+                    f"Cannot read {first!r} and {path!r} as one table: column {name!r} is {have} and {t} -> "
                     "types that one column can hold. Put the files into tables of their own."
                 )
-            types[found.name] = first, joined.type
+            types[name] = first, joined.type
     return pa.schema([(name, t) for name, (_, t) in types.items()])
 
 

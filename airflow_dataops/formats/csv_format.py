@@ -77,7 +77,8 @@ class CsvFormat:
                     break
             estimate = None
             if rows and opened.traits["compression"] == "none":
-                estimate = rows if used >= file.size else max(round(file.size * rows / used), rows)
+                data_bytes = file.size - opened.stream.taken_bytes
+                estimate = max(round(data_bytes * rows / used), rows)
             return Survey(dict(seen), opened.traits, estimate if rows else 0)
         finally:
             opened.stream.close()
@@ -162,23 +163,11 @@ class CsvFormat:
         irregular = block.spans is not None and bool(block.spans.malformed.any())
         if irregular or b"\0" in data or not is_valid(data, name):
             spans = spans_of(block, sniffed.dialect, one_column)
-            good = np.ones(len(spans.starts), np.bool_)
-            for n, (start, end) in enumerate(zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)):
-                record = data[start:end]
-                if spans.malformed[n]:
-                    problem = "unbalanced_quote", "a quote is not closed, or its field goes on after it"
-                elif b"\0" in record:
-                    problem = "nul_byte", "the record holds a NUL byte"
-                elif not is_valid(record, name):
-                    problem = "bad_encoding", f"the bytes are no {stream.encoding.name} text"
-                else:
-                    continue
-                good[n] = False
+            problems = _problems(data, spans, name)
+            for n, problem in problems.items():
+                record = data[spans.starts[n] : spans.ends[n]]
                 dead.append(_letter(file, stream, problem, record, int(spans.lines[n])))
-            data = b"\n".join(data[s:e] for s, e in zip(spans.starts[good], spans.ends[good], strict=True)) + b"\n"
-            if not good.any():
-                data = b""
-            spans = Spans(spans.starts[good], spans.ends[good], spans.lines[good], spans.malformed[good])
+            data, spans = _without(data, spans, sorted(problems))
         if name != "utf-8" and not data.isascii():
             data = data.decode(name).encode()
         table, bad = self._text_columns(data, sniffed)
@@ -277,15 +266,45 @@ class CsvFormat:
         if opened.sniffed is None:
             return []
         spans = spans_of(parsed.block, opened.sniffed.dialect, opened.sniffed.width == 1)
+        rows = np.flatnonzero(np.logical_or.reduce(list(misfit_of.values())))
+        lines = np.asarray(places)[rows]
+        records = np.searchsorted(spans.lines, lines)
+        starts, ends = spans.starts[records].tolist(), spans.ends[records].tolist()
         dead = []
-        for row in np.flatnonzero(np.logical_or.reduce(list(misfit_of.values()))):
+        for row, line, start, end in zip(rows.tolist(), lines.tolist(), starts, ends, strict=True):
             column = next(name for name, mask in misfit_of.items() if mask[row])
-            line = places[int(row)].as_py()
-            record = int(np.searchsorted(spans.lines, line))
-            raw = parsed.block.data[spans.starts[record] : spans.ends[record]]
-            message = f"the text of column {column!r} is no {schema.field(column).type}"
-            dead.append(_letter(file, opened.stream, ("value_does_not_fit", message), raw, line, column))
+            problem = "value_does_not_fit", f"the text of column {column!r} is no {schema.field(column).type}"
+            dead.append(_letter(file, opened.stream, problem, parsed.block.data[start:end], line, column))
         return dead
+
+
+def _problems(data: bytes, spans: Spans, encoding: str) -> dict[int, tuple[str, str]]:
+    """(reason, message) of each record, by number, that no parser must see."""
+    problems = {
+        int(n): ("unbalanced_quote", "a quote is not closed, or its field goes on after it")
+        for n in np.flatnonzero(spans.malformed)
+    }
+    array = np.frombuffer(data, np.uint8)
+    for n in np.unique(np.searchsorted(spans.starts, np.flatnonzero(array == 0), "right") - 1).tolist():
+        problems.setdefault(n, ("nul_byte", "the record holds a NUL byte"))
+    if not is_valid(data, encoding):
+        for n in np.unique(np.searchsorted(spans.starts, np.flatnonzero(array >= 0x80), "right") - 1).tolist():
+            if not is_valid(data[spans.starts[n] : spans.ends[n]], encoding):
+                problems.setdefault(n, ("bad_encoding", f"the bytes are no {encoding} text"))
+    return problems
+
+
+def _without(data: bytes, spans: Spans, bad: list[int]) -> tuple[bytes, Spans]:
+    """Bytes and spans of the other records; neighbours stay together, with what is between them."""
+    parts, after = [], 0
+    for n in [*bad, len(spans.starts)]:
+        if n > after:
+            parts.append(data[spans.starts[after] : spans.ends[n - 1]])
+        after = n + 1
+    kept = np.ones(len(spans.starts), np.bool_)
+    kept[bad] = False
+    rest = Spans(spans.starts[kept], spans.ends[kept], spans.lines[kept], spans.malformed[kept])
+    return b"\n".join(parts) + b"\n" * bool(parts), rest
 
 
 def _check_names(names: tuple[str, ...], path: str, encoding: str) -> None:

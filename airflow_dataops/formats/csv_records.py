@@ -228,7 +228,7 @@ def _walk(buffer: bytes, dialect: Dialect, line: int, ended: bool) -> tuple[Bloc
     record, quoted = _patterns(dialect.delimiter, dialect.quote or '"')
     found: list[tuple[int, int, int, bool]] = []
     at, at_line = 0, line
-    size = len(buffer)
+    size, has_cr = len(buffer), b"\r" in buffer
     while at < size:
         matched = record.match(buffer, at)
         stop = matched.end() if matched else at
@@ -255,7 +255,9 @@ def _walk(buffer: bytes, dialect: Dialect, line: int, ended: bool) -> tuple[Bloc
                 break
             end = len(buffer[at:after].rstrip(b"\r\n")) + at
             found.append((at, end, at_line, True))
-        at_line += _count_lines(buffer[at:after])
+        at_line += buffer.count(b"\n", at, after) + (buffer[after - 1] not in (LF, CR))
+        if has_cr:
+            at_line += buffer.count(b"\r", at, after) - buffer.count(b"\r\n", at, after)
         at = after
     columns = list(zip(*found, strict=True)) or [(), (), (), ()]
     starts, ends, lines = (np.array(c, np.int64) for c in columns[:3])

@@ -59,7 +59,7 @@ class JsonFormat:
             root, count, size = Node(), 0, 0
             for _, value, raw in self._records(file, stream, by_line):
                 size += len(raw) + 1
-                if isinstance(value, dict):
+                if isinstance(value, dict) and not _is_mangled(raw):
                     count += 1
                     root.see_fields(value.items())
                 if not whole and (size > _HEAD_BYTES or count >= _HEAD_RECORDS):
@@ -243,7 +243,7 @@ class _Builder:
             return self._letter("bad_json", value.problem, raw, place)
         if not isinstance(value, dict):
             return self._letter("not_an_object", f"the record is a JSON {type(value).__name__}", raw, place)
-        if _has_surrogates(raw):
+        if _is_mangled(raw):
             return self._letter("bad_encoding", "a string is no Unicode text", raw, place)
         self._count += 1
         fitted: dict[str, Any] = {}
@@ -280,7 +280,7 @@ class _Builder:
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def _has_surrogates(raw: bytes) -> bool:
+def _is_mangled(raw: bytes) -> bool:
     """Whether a record holds half a surrogate pair, which no encoding can write, or bytes that are no UTF-8."""
     if not is_valid(raw, "utf-8"):
         return True

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from airflow_dataops.core.errors import ProofError
 from airflow_dataops.formats.base import FileAccess, Rows, Survey
-from airflow_dataops.formats.columnar import lifted, unified
+from airflow_dataops.formats.columnar import columns_of, lifted, unified
 
 
 class ParquetFormat:
@@ -24,11 +24,11 @@ class ParquetFormat:
 
     def survey(self, file: FileAccess, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
         with _opened(file) as parquet:
-            schema = parquet.schema_arrow
-            return Survey({"": (file.path, schema)}, {"format": "parquet"}, parquet.metadata.num_rows)
+            columns = columns_of(file.path, parquet.schema_arrow)
+            return Survey(columns, {"format": "parquet"}, parquet.metadata.num_rows)
 
     def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        return unified([survey.columns[""] for survey in surveys])
+        return unified(surveys)
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,

@@ -18,10 +18,12 @@ _BUFFER_BYTES = 1 << 20
 
 
 class TextStream:
-    """Gives bytes to `csv_records.blocks`, and lets the first ones be looked at before."""
+    """Gives bytes to `csv_records.blocks`, and lets the first ones be looked at before. `taken_bytes`: the mark, skipped
+    lines and header."""
 
     def __init__(self, stream: ByteReader, head: bytes, encoding: Encoding, traits: dict[str, str]) -> None:
         self._stream, self._head, self.encoding, self.traits = stream, head, encoding, traits
+        self.taken_bytes = encoding.bom
 
     @classmethod
     def open(cls, file: FileAccess, options: FilesOptions, head_bytes: int) -> TextStream:
@@ -67,7 +69,7 @@ class TextStream:
             # A CR that ends what was read may be half of a CRLF.
             if found is not None and found.end() == len(self._head) and found[0].endswith(b"\r"):
                 found = _LINE.match(self.peek(size + 1)) or found
-            self._head = self._head[found.end() if found else len(self._head) :]
+            self._take(found.end() if found else len(self._head))
         return count
 
     def skip_record(self, dialect: Dialect) -> int:
@@ -86,10 +88,14 @@ class TextStream:
             return 0
         end = int(spans.ends[0])
         end += 2 if head.startswith(b"\r\n", end) else 1 if end < len(head) else 0
-        self._head = self._head[end:]
+        self._take(end)
         taken = head[:end]
         lines = taken.count(b"\n") + taken.count(b"\r") - taken.count(b"\r\n")
         return lines + (not taken.endswith((b"\n", b"\r")))
+
+    def _take(self, size: int) -> None:
+        self._head = self._head[size:]
+        self.taken_bytes += size
 
     def close(self) -> None:
         self._stream.close()

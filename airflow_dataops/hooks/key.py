@@ -5,9 +5,7 @@ from __future__ import annotations
 from airflow.sdk import BaseHook
 
 from airflow_dataops.hooks.task_connection import resolve_in_task
-
-KEY_BYTES = range(16, 65)
-"""Shorter ones can be guessed; BLAKE2b takes no longer ones."""
+from airflow_dataops.open_edges import KEY_BYTES
 
 
 class KeyHook(BaseHook):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.hooks.edges import EdgesHook
 from airflow_dataops.operators.errors import airflow_errors
 
 if TYPE_CHECKING:
@@ -67,30 +68,20 @@ class StepOperator(BaseOperator):
         return spec
 
     def _carrier(self) -> StepOperator:
-        if self.spec is not None or self.dag is None or DISCOVER not in self.dag.task_dict:
+        if self.spec is not None or not self.has_dag() or DISCOVER not in self.dag.task_dict:
             return self
         carrier = self.dag.get_task(DISCOVER)
         return carrier if isinstance(carrier, StepOperator) else self
 
-    @contextmanager
-    def edges(self, context: Context, *, with_source: bool = True) -> Iterator[Edges]:
+    def edges(self, context: Context, *, with_source: bool = True) -> AbstractContextManager[Edges]:
         """The opened edges of the row, for the length of the block."""
-        from airflow_dataops.hooks.task_connection import resolve_in_task
-        from airflow_dataops.open_edges import open_edges
-        from airflow_dataops.settings import load_settings
-
         carrier, ti = self._carrier(), context["ti"]
-        with open_edges(
-            self.row,
-            load_settings(carrier.settings),
+        return EdgesHook(self.row, carrier.platform, carrier.settings).open(
             # A retry is another process attempt, and so is a second worker on the same task instance.
             writer=f"airflow:{ti.id}:{ti.try_number}:{secrets.token_hex(4)}",
-            platform=carrier.platform,
-            resolve=resolve_in_task,
             progress=self._log_progress,
             with_source=with_source,
-        ) as edges:
-            yield edges
+        )
 
     def _log_progress(self, progress: Progress) -> None:
         total = "" if progress.total is None else f" of {progress.total}"

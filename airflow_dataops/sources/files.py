@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.formats import FileAccess, FileFormat, SchemaChanged, Survey, family_of, open_format
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved, SourceTable
 from airflow_dataops.sources.files_tables import Place, place_of
+from airflow_dataops.sources.sql.prefetch import Prefetch
 from airflow_dataops.storage import StoredFile, storage_errors
 
 _HEADS = 8
@@ -37,6 +38,9 @@ class FilesSource:
 
     def __init__(self, place: Place, options: FilesOptions) -> None:
         self._place, self._options = place, options
+        # What a head said of exactly this file (path, etag) is asked again by every step of a run.
+        self._families: dict[StoredFile, str] = {}
+        self._heads: dict[tuple[StoredFile, tuple[tuple[str, pa.DataType], ...]], Survey] = {}
 
     def table_names(self) -> tuple[str, ...]:
         return tuple(self._place.tables())
@@ -145,7 +149,9 @@ class FilesSource:
         for file in files:
             if file.size == 0 and len(files) > 1:
                 continue
-            family = family_of(self.access(file), self._options)
+            family = self._families.get(file)
+            if family is None:
+                family = self._families[file] = family_of(self.access(file), self._options)
             if first is not None and family != first[0]:
                 raise InventoryError(
                     f"Cannot read {file.path!r} and {first[1]!r} as one table: {family} and {first[0]} -> one format. "
@@ -153,6 +159,13 @@ class FilesSource:
                 )
             first = first or (family, file.path)
         return open_format(first[0] if first else "csv", self._options)
+
+    def head(self, file: StoredFile, expected: Mapping[str, pa.DataType], look: Callable[[], Survey]) -> Survey:
+        """The survey of a head, looked at once."""
+        key = file, tuple(sorted(expected.items(), key=lambda item: item[0]))
+        if key not in self._heads:
+            self._heads[key] = look()
+        return self._heads[key]
 
     def close(self) -> None:
         """Nothing is held open between calls."""
@@ -168,7 +181,14 @@ class _Survey:
         self.rows_estimate: int | None = 0
 
     def heads(self, expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        surveys = [self._look(file, expected, whole=False) for file in self._files[:_HEADS]]
+        surveys = [self._head(file, expected) for file in self._files[:_HEADS]]
+        missing = set(expected).difference(*(survey.columns for survey in surveys))
+        for file in self._files[_HEADS:]:
+            # A column the table has is not gone before every file was asked.
+            if not missing:
+                break
+            surveys.append(self._head(file, expected))
+            missing -= set(surveys[-1].columns)
         self.traits = merged_traits([survey.traits for survey in surveys])
         estimates = [survey.rows_estimate for survey in surveys]
         known = [rows for rows in estimates if rows is not None]
@@ -177,6 +197,9 @@ class _Survey:
 
     def everything(self, expected: Mapping[str, pa.DataType]) -> pa.Schema:
         return self.format.schema([self._look(file, expected, whole=True) for file in self._files], expected)
+
+    def _head(self, file: StoredFile, expected: Mapping[str, pa.DataType]) -> Survey:
+        return self._source.head(file, expected, lambda: self._look(file, expected, whole=False))
 
     def _look(self, file: StoredFile, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
         with storage_errors(f"read file {file.path!r}"):
@@ -199,8 +222,17 @@ class FilesReading:
             self._schema = request.expected.to_arrow()
         self.schema = TableSchema.of_arrow(self._schema)
         self.traits = survey.traits
+        self._ahead: Prefetch[Batch] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
+        # Parsing the next block while the caller computes on this one; more ahead would only take memory.
+        ahead = self._ahead = Prefetch(self._read(), cancel=_nothing, ahead=1)
+        try:
+            yield from ahead
+        finally:
+            ahead.close()
+
+    def _read(self) -> Iterator[Batch]:
         seen: list[dict[str, str]] = []
         try:
             for file in self._files:
@@ -231,7 +263,12 @@ class FilesReading:
         return moved
 
     def close(self) -> None:
-        """Files are open only while the iterator runs."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+
+def _nothing() -> None:
+    """A file has nothing to cancel: the thread stops at the next block."""
 
 
 def merged_traits(all_traits: list[dict[str, str]]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
 from airflow_dataops.core.errors import LimitError, ProofError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS, Fingerprint
 from airflow_dataops.core.offset import CursorRange
-from airflow_dataops.core.partition import split
+from airflow_dataops.core.partition import period_value, split
 from airflow_dataops.core.period import Period
 from airflow_dataops.core.privacy import plan_privacy, privacy_schema
 from airflow_dataops.core.schema import Column, TableSchema
@@ -124,7 +124,7 @@ class _Attempt:
                 self.renewed = self.edges.clock()
         files = self.files or self._open(shaper, self.edges.source.kind == "files")
         if all(p.column is None for p in by):  # the partition is known without a row: an empty one is a fact too
-            files.partition((self.period.key,) * len(by))
+            files.partition(tuple(period_value(p, self.period) for p in by))
         self.letters.close()
 
     def _open(self, shaper: Shaper, has_origin: bool) -> PartitionFiles:

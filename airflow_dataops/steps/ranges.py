@@ -12,7 +12,7 @@ from pyarrow import types as pt
 from airflow_dataops.core.batch_id import batch_id
 from airflow_dataops.core.errors import BusyError, InventoryError, RangeError
 from airflow_dataops.core.offset import CursorRange, Everything, FileIdentity, FileSet, OffsetRange, Scalar
-from airflow_dataops.core.partition import partition_name
+from airflow_dataops.core.partition import partition_name, period_value
 from airflow_dataops.core.period import Period
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import WHOLE_TABLE, ClaimRequest
@@ -31,7 +31,7 @@ def scope_of(table: TableSpec, period: Period) -> str:
     if not by:
         return ""
     if all(p.column is None for p in by):
-        return partition_name([p.name for p in by], [period.key] * len(by))
+        return partition_name([p.name for p in by], [period_value(p, period) for p in by])
     return WHOLE_TABLE
 
 

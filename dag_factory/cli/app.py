@@ -23,8 +23,11 @@ _WIDTH_WITHOUT_TERMINAL = 200
 
 
 class _Answered(Exception):
-    def __init__(self, code: int) -> None:
-        self.code = code
+    """Carries a report out of Typer, which would take a reader that went away for an error of its own. No error."""
+
+    def __init__(self, report: Report, wants_json: bool) -> None:
+        self.report = report
+        self.wants_json = wants_json
 
 
 def build_app() -> typer.Typer:
@@ -44,23 +47,28 @@ def build_app() -> typer.Typer:
 
 
 def run(arguments: list[str]) -> int:
-    """Parses, runs and answers; returns the exit code and raises nothing but KeyboardInterrupt's exit."""
-    wants_json = "--json" in arguments
+    """Parses, runs and answers; returns the exit code (130 when somebody stopped it)."""
     try:
-        result = typer.main.get_command(build_app()).main(args=arguments, prog_name="dataops", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except _Answered as answered:
-        return answered.code
-    except typer.Exit as stop:
-        return stop.exit_code
-    except _CLICK_ERROR as error:
-        return _wrong_use(error, wants_json)
+        return _parsed(arguments)
     except BrokenPipeError:  # `dataops … | head`: nobody reads on, and nothing is wrong with that
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, typer.Abort):
         print("Stopped.", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _parsed(arguments: list[str]) -> int:
+    wants_json = "--json" in arguments
+    try:
+        result = typer.main.get_command(build_app()).main(args=arguments, prog_name="dataops", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except _Answered as answered:
+        return _answer(answered.report, answered.wants_json)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except _CLICK_ERROR as error:
+        return _wrong_use(error, wants_json)
 
 
 def _wrong_use(error: Any, wants_json: bool) -> int:
@@ -84,7 +92,7 @@ def _callback(command: Command) -> Any:
     """A function with the signature Typer reads, so that the table is the only place where parameters are named."""
 
     def call(**given: Any) -> None:
-        raise _Answered(_call(command, given))
+        raise _Answered(*_call(command, given))
 
     call.__name__ = command.name.replace("-", "_")
     call.__annotations__ = {p.name: _annotation(p) for p in command.parameters}
@@ -110,7 +118,7 @@ def _default(parameter: Parameter) -> Any:
     return typer.Option(default, parameter.flag, help=parameter.help, metavar=parameter.metavar, show_default=False)
 
 
-def _call(command: Command, given: dict[str, Any]) -> int:
+def _call(command: Command, given: dict[str, Any]) -> tuple[Report, bool]:
     from airflow_dataops.core.errors import DataOpsError
     from airflow_dataops.settings import load_settings
     from dag_factory.cli.report import Context, UsageError, report_of
@@ -126,7 +134,7 @@ def _call(command: Command, given: dict[str, Any]) -> int:
         if os.environ.get("DATAOPS_TRACEBACK"):
             raise
         report = report_of(error)
-    return _answer(report, wants_json)
+    return report, wants_json
 
 
 def _answer(report: Report, wants_json: bool) -> int:

@@ -113,22 +113,25 @@ def _show(result: PeriodResult, console: Console) -> None:
     from rich.text import Text
 
     counts = [c for c in COUNTS if c in COUNTS[:2] or any(getattr(t.accounting, c) for t in result.load.tables)]
+    wide = console.width >= _WIDE
     shown = Table(title=f"period {result.period.key}", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    shown.add_column("table")
-    shown.add_column("target")
-    shown.add_column("outcome")
-    for name in counts:
-        shown.add_column(name, justify="right")
-    shown.add_column("partitions", justify="right")
-    shown.add_column("fingerprint", overflow="fold")
-    shown.add_column("seconds", justify="right")
+    for name in ("table", "target", "outcome"):
+        shown.add_column(name, overflow="fold")
+    for name in (*counts, *(("partitions",) if wide else ()), "seconds"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    if wide:
+        shown.add_column("fingerprint", no_wrap=True)
     for t in result.load.tables:
-        shown.add_row(
-            Text(t.source_table), Text(t.target), Text(t.outcome, style=_STYLES.get(t.outcome, "")),
-            *(f"{getattr(t.accounting, c):,}" for c in counts), str(len(t.partitions)), t.fingerprint or "", f"{t.seconds:.2f}",
-        )  # fmt: skip
+        cells = [Text(t.source_table), Text(t.target), Text(t.outcome, style=_STYLES.get(t.outcome, ""))]
+        cells += [Text(f"{getattr(t.accounting, c):,}") for c in counts]
+        cells += [Text(str(len(t.partitions)))] if wide else []
+        cells += [Text(f"{t.seconds:.2f}"), *([Text(t.fingerprint or "")] if wide else [])]
+        shown.add_row(*cells)
     console.print(shown)
 
+
+_WIDE = 150
+"""Columns of a terminal that has room for fingerprints; JSON always has them."""
 
 _STYLES = {"loaded": "green", "unchanged": "green", "done_before": "green", "held": "yellow", "failed": "red"}
 

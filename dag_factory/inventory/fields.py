@@ -53,7 +53,7 @@ _MISSING = {
 def validated(model: type[S], tree: Tree, what: str = "a source") -> tuple[S | None, list[Finding]]:
     """(the model's value, findings); the value is None when there is a finding. Fields are dotted paths in `tree`."""
     try:
-        return model.model_validate_json(json.dumps(plain_tree(tree)), strict=True), []
+        return model.model_validate_json(json.dumps(plain_tree(tree)), strict=True, by_alias=True, by_name=False), []
     except ValidationError as error:
         return None, findings(model, error, tree, what)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import operator
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from airflow_dataops.core.spec import is_glob
 
 # Characters no table name has and no pattern should hold: what a `*` or `?` may always stand for.
 _FRESH = "\ue000\ue001\ue002"
 _PIECE = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
-_MOST_STARS = 4
+_MOST_CHOICES = 6
 
 
 def fault(glob: str) -> str | None:
@@ -34,6 +35,8 @@ def covers(wide: str, narrow: str) -> bool:
     Decided by trying: names that `narrow` matches, with nothing and with something unheard-of where it leaves freedom,
     and each member of its character sets.
     """
+    if not is_glob(wide):
+        return wide == narrow
     return all(fnmatch.fnmatchcase(name, wide) for name in _examples(narrow))
 
 
@@ -44,18 +47,17 @@ def meet(one: str, other: str) -> bool:
     if not is_glob(other):
         return fnmatch.fnmatchcase(other, one)
     a, b = _pieces(one), _pieces(other)
-
-    @cache
-    def from_here(i: int, j: int) -> bool:
-        if i == len(a) and j == len(b):
-            return True
-        if i < len(a) and a[i] == "*":
-            return from_here(i + 1, j) or (j < len(b) and from_here(i, j + 1))
-        if j < len(b) and b[j] == "*":
-            return from_here(i, j + 1) or (i < len(a) and from_here(i + 1, j))
-        return i < len(a) and j < len(b) and _same(a[i], b[j]) and from_here(i + 1, j + 1)
-
-    return from_here(0, 0)
+    # above[j]: some name is matched both by the pieces of `one` so far and by the first j of `other`.
+    above = list(itertools.accumulate((piece == "*" for piece in b), operator.and_, initial=True))
+    for piece in a:
+        row = [piece == "*" and above[0]]
+        for j, against in enumerate(b, 1):
+            if piece == "*" or against == "*":
+                row.append(above[j] or row[j - 1])
+            else:
+                row.append(above[j - 1] and _same(piece, against))
+        above = row
+    return above[-1]
 
 
 @lru_cache(maxsize=4096)
@@ -77,17 +79,18 @@ def _same(one: str, other: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _examples(glob: str) -> tuple[str, ...]:
+    """Names that the glob matches: two for each of its first free places, so that their number stays small."""
     choices: list[tuple[str, ...]] = []
-    stars = 0
+    free = 0
     for piece in _pieces(glob):
+        options: tuple[str, ...] = (piece,)
         if piece == "*":
-            stars += 1
-            choices.append(("", _FRESH[0] * 40) if stars <= _MOST_STARS else (_FRESH[0],))
+            options = ("", _FRESH[0] * 40)
         elif piece == "?":
-            choices.append((_FRESH[1],))
+            options = (_FRESH[1],)
         elif len(piece) > 1:
-            members = tuple(c for c in map(chr, range(32, 127)) if fnmatch.fnmatchcase(c, piece))
-            choices.append(members[:1] + members[-1:] if members else (_FRESH[2],))
-        else:
-            choices.append((piece,))
+            members = tuple(c for c in map(chr, range(32, 127)) if fnmatch.fnmatchcase(c, piece)) or (_FRESH[2],)
+            options = tuple(dict.fromkeys((members[0], members[-1])))
+        free += len(options) > 1
+        choices.append(options if free <= _MOST_CHOICES else options[-1:])
     return tuple("".join(parts) for parts in itertools.product(*choices))

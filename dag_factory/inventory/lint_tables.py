@@ -43,25 +43,33 @@ def table_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 
 def _shadowed(spec: PipelineSpec, entries: list[tuple[int, str]]) -> Iterator[Finding]:
-    """Entries that say nothing: plain globs inside another entry, and overrides that a later entry undoes whole."""
+    """Entries that say nothing: globs that stand twice, and overrides that later entries undo whole."""
+    at: dict[str, list[int]] = {}
+    for index, glob in entries:
+        at.setdefault(glob, []).append(index)
+    wide = [(index, glob) for index, glob in entries if is_glob(glob)]
     for index, glob in entries:
         entry = spec.tables[index]
-        if isinstance(entry, TableEntry):
-            said = {name for name in PARTS if getattr(entry, name)}
-            for later, wide in entries[index + 1 :]:
-                other = spec.tables[later]
-                if isinstance(other, TableEntry) and said and globs.covers(wide, glob):
-                    said -= {name for name in said if set(getattr(entry, name)) <= set(getattr(other, name) or ())}
-                    if not said:
-                        yield Finding(
-                            f"tables[{index}]",
-                            f"has no effect: entry {later} ({wide!r}) stands later, matches the same tables and overrides every "
-                            "field. Put the narrower entry last",
-                        )
-            if not any(getattr(entry, name) for name in PARTS):
-                yield Finding(f"tables[{index}]", f"overrides nothing. Write the glob alone: {glob!r}", "warning")
-        elif any(other != index and match == glob and (other < index) for other, match in entries):
-            yield Finding(f"tables[{index}]", f"{glob!r} stands twice. Remove one", "warning")
+        if isinstance(entry, str):
+            if index > at[glob][0]:
+                yield Finding(f"tables[{index}]", f"{glob!r} stands twice. Remove one", "warning")
+            continue
+        said = {name for name in PARTS if getattr(entry, name)}
+        if not said:
+            yield Finding(f"tables[{index}]", f"overrides nothing. Write the glob alone: {glob!r}", "warning")
+            continue
+        same = {later: glob for later in at[glob] if later > index}
+        covering = same | {later: other for later, other in wide if later > index and globs.covers(other, glob)}
+        for later, other in sorted(covering.items()):
+            over = spec.tables[later]
+            said -= {name for name in said if set(getattr(entry, name)) <= set(getattr(over, name, None) or ())}
+            if not said:
+                yield Finding(
+                    f"tables[{index}]",
+                    f"has no effect: entry {later} ({other!r}) stands later, matches the same tables and overrides every "
+                    "field. Put the narrower entry last",
+                )
+                break
 
 
 def _single(spec: PipelineSpec) -> Iterator[Finding]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.naming import MAX_NAME, sanitise
 from airflow_dataops.core.platform import PlatformSpec
-from airflow_dataops.core.spec import PipelineSpec, is_glob
+from airflow_dataops.core.spec import PipelineSpec, TableEntry, is_glob
 from airflow_dataops.core.table_spec import fill, table_spec
 from dag_factory.inventory.lint_row import nearest
 from dag_factory.inventory.lint_tables import could_be_several, only_table
@@ -26,6 +26,10 @@ _WORD = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z_0-9]*)\}(?!\})")
 def target_findings(spec: PipelineSpec, use: Combination, platform: PlatformSpec) -> Iterator[Finding]:
     """What is wrong with the target of one combination."""
     yield from _places(use, platform)
+    for name in ("lake", "catalog"):
+        if getattr(use.target, name) != getattr(spec.target, name):
+            text = f"is not the row's {name}: the tables of a row share one. Make two rows of it"
+            yield Finding(use.field(f"target.{name}"), text)
     yield from _names(spec, use)
     yield from _partitions(use)
     yield from _location(spec, use)
@@ -139,9 +143,10 @@ def meetings(specs: Iterable[PipelineSpec]) -> Iterator[tuple[PipelineSpec, Find
     one gets the finding."""
     taken: dict[tuple[str, str, str], tuple[PipelineSpec, str]] = {}
     for spec in specs:
+        movers = _movers(spec)
         for field, source_table in _known_tables(spec):
             try:
-                table = table_spec(spec, source_table)
+                table = table_spec(spec.model_copy(update={"tables": movers(source_table)}), source_table)
             except InventoryError as error:
                 yield spec, Finding(field, str(error))
                 continue
@@ -158,6 +163,17 @@ def meetings(specs: Iterable[PipelineSpec]) -> Iterator[tuple[PipelineSpec, Find
                         "`target.database` or `target.table`",
                     ),
                 )
+
+
+def _movers(spec: PipelineSpec) -> Callable[[str], tuple[TableEntry, ...]]:
+    """The entries that may change a named table's target, in their order: few, so that many tables cost no square."""
+    found = [e for e in spec.tables if isinstance(e, TableEntry) and e.target]
+    wide = [(i, e) for i, e in enumerate(found) if is_glob(e.match)]
+    named: dict[str, list[tuple[int, TableEntry]]] = {}
+    for index, entry in enumerate(found):
+        if not is_glob(entry.match):
+            named.setdefault(entry.match, []).append((index, entry))
+    return lambda table: tuple(e for _, e in sorted([*wide, *named.get(table, [])], key=lambda pair: pair[0]))
 
 
 def _known_tables(spec: PipelineSpec) -> Iterator[tuple[str, str]]:

@@ -71,14 +71,17 @@ def combinations(spec: PipelineSpec, trees: dict[str, Tree], entries: Sequence[N
     written; all of them valid."""
     matches = [entry.match if isinstance(entry, TableEntry) else entry for entry in spec.tables]
     overrides = [i for i, entry in enumerate(spec.tables) if isinstance(entry, TableEntry)]
+    wide = [i for i in overrides if is_glob(matches[i])]
+    named: dict[str, set[int]] = {}
+    for i in overrides:
+        named.setdefault(matches[i], set()).add(i)
     seen: set[frozenset[int]] = set()
-    for seed, glob in enumerate(matches):
-        together = frozenset(i for i in overrides if i == seed or globs.covers(matches[i], glob))
+    for glob in dict.fromkeys(matches):
+        together = frozenset(named.get(glob, set()).union(i for i in wide if globs.covers(matches[i], glob)))
         if is_glob(glob) and together in seen:
             continue
         seen.add(together)
         yield _combined(spec, trees, entries, together, None if is_glob(glob) else glob)
-    wide = [i for i in overrides if is_glob(matches[i])]
     for i, j in itertools.islice(itertools.combinations(wide, 2), _MOST_PAIRS):
         together = frozenset((i, j))
         nested = globs.covers(matches[i], matches[j]) or globs.covers(matches[j], matches[i])

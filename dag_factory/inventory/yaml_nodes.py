@@ -25,10 +25,11 @@ _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _OLD_TRUTH = frozenset(("yes", "no", "on", "off"))
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+# Only the forms that YAML 1.1 and 1.2 both read as a number; the others are odd.
+_FLOAT = re.compile(r"([-+]?[0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?\Z")
 _ODD_NUMBER = re.compile(
-    r"[-+]?(0[0-9][0-9_]*|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?"
-    r"|\.inf|\.Inf|\.INF)\Z|\.(nan|NaN|NAN)\Z"
+    r"[-+]?(0[0-9][0-9_]*|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
+    r"|(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|\.inf|\.Inf|\.INF)\Z|\.(nan|NaN|NAN)\Z"
 )
 
 
@@ -235,13 +236,13 @@ def scalar(text: str, tag: str | None, *, quoted: bool) -> tuple[Any, str | None
         return text, f'`{text}` is a truth value to some YAML readers and text to others. Write {truth}, or "{text}" in quotes'
     if _INT.match(text):
         return (int(text), None) if len(text) < 100 else (text, "a number of more than 99 digits is not read. Quote it")
+    if _FLOAT.match(text):
+        return float(text), None
     if _ODD_NUMBER.match(text):
         return text, (
             "this is one number to some YAML readers, another number or text to others. "
             "Write a plain decimal number, or text in quotes"
         )
-    if _FLOAT.match(text):
-        return float(text), None
     return text, None
 
 

@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 import jsonschema
-import pytest
 
 from airflow_dataops.get_provider_info import get_provider_info
+from airflow_dataops.operators.reference import pages
 from airflow_dataops.settings import OPTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +40,8 @@ def test_airflow_knows_connection_types_settings_and_timetable() -> None:
 
     manager = ProvidersManager()
     assert "airflow-dataops" in manager.providers
-    for kind in ("dataops_folder", "dataops_key"):
-        hook = ProvidersManagerTaskRuntime().hooks[kind]
-        assert hook is not None and hook.connection_type == kind
+    hook = ProvidersManagerTaskRuntime().hooks["dataops_key"]
+    assert hook is not None and hook.hook_name == "DataOps: privacy key"
     assert set(dict(manager.provider_configs)["airflow-dataops"]["dataops"]["options"]) == {o.name for o in OPTIONS}
     assert "airflow_dataops.plugins.timetable.PeriodTimetable" in plugins_manager.get_timetables_plugins()
 
@@ -61,21 +60,24 @@ def test_every_named_module_and_class_exists() -> None:
 HEAVY = ("pyarrow", "numpy", "duckdb", "boto3", "fastavro", "alembic.command", "xxhash", "adbc_driver_manager", "pandas")
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import airflow_dataops.plugins.dataops",
-        "import airflow_dataops.get_provider_info",
+def test_parse_time_imports_stay_light() -> None:
+    """The plugin and the provider info are imported by every process of Airflow, the factory by every parse and task."""
+    statements = (
+        "import airflow_dataops.plugins.dataops, airflow_dataops.get_provider_info",
         "import dag_factory.render, dag_factory.loader, dag_factory.plan",
-    ],
-)
-def test_parse_time_imports_stay_light(statement: str) -> None:
+    )
     # What Airflow itself has loaded by then is not ours to answer for.
     code = (
         "import sys, airflow.sdk, airflow.timetables.trigger, airflow.serialization.serialized_objects\n"
-        f"before = set(sys.modules)\n{statement}\n"
+        f"before = set(sys.modules)\n{'; '.join(statements)}\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules and m not in before])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_reference_pages_are_fresh() -> None:
+    for name, text in pages().items():
+        written = (ROOT / "docs/reference" / name).read_text()
+        assert written == text, f"{name} is old: python -m airflow_dataops.operators.reference docs/reference"

@@ -65,3 +65,13 @@ def test_globs_nobody_means(glob: str) -> None:
 @pytest.mark.parametrize("glob", ["a", "*", "a[bc]d", "[[]x", "a]b", "[!a]*", "Orders Archive"])
 def test_globs_somebody_may_mean(glob: str) -> None:
     assert globs.fault(glob) is None
+
+
+def test_long_globs_are_decided_quickly() -> None:
+    """Neither deep recursion nor a product of all choices."""
+    classes, stars = "[ab]" * 120, "*a" * 250
+    assert globs.covers("*", classes)
+    assert globs.covers(classes, classes)
+    assert globs.meet(stars, "a" * 250 + "*")
+    assert not globs.meet(classes, "c*")
+    assert globs.covers(stars, stars)

@@ -99,6 +99,7 @@ ROW = st.fixed_dictionaries(
         "tags": st.lists(TEXT),
         "catchup": st.booleans(),
         "limits": st.fixed_dictionaries({"retries": st.integers()}),
+        "dead_letters": st.fixed_dictionaries({"max_share": st.floats(0, 1)}),
         "privacy": st.fixed_dictionaries({"columns": st.dictionaries(TEXT, st.sampled_from(["keep", "mask"]))}),
     },
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dag_factory.inventory.yaml_nodes import MAX_BYTES, MAX_DEPTH, YamlError, decode, faults, plain, read_yaml
@@ -22,8 +23,10 @@ JSON_DATA = st.recursive(
 
 @given(JSON_DATA)
 def test_json_is_read_back_as_it_was(data: Any) -> None:
-    """JSON is YAML, and every text in it is quoted."""
-    node = read_yaml(json.dumps(data, ensure_ascii=False), "f")
+    """JSON is YAML, and every text in it is quoted. Only numbers such as 1e+16 mean two things (they have no point)."""
+    text = json.dumps(data, ensure_ascii=False)
+    assume(not re.search(r"\de[+-]\d", re.sub(r"\d+\.\d+(e[+-]\d+)?", "", text)))
+    node = read_yaml(text, "f")
     assert plain(node) == data
     assert list(faults(node)) == []
 
@@ -45,7 +48,7 @@ def test_every_value_has_the_line_of_its_key() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1", 1), ("-7", -7), ("+7", 7), ("0", 0), ("1.5", 1.5), ("1e3", 1000.0), (".5", 0.5), ("true", True), ("False", False),
+        ("1", 1), ("-7", -7), ("+7", 7), ("0", 0), ("1.5", 1.5), ("1.0e+3", 1000.0), (".5", 0.5), ("true", True), ("False", False),
         ("null", None), ("~", None), ("", None), ("abc", "abc"), ("2024-05-01", "2024-05-01"), ("1.2.3", "1.2.3"), ("y", "y"),
         ("'1'", "1"), ('"true"', "true"), ("!!str 5", "5"), ("TRUE", True), ("0042x", "0042x"),
     ],
@@ -60,7 +63,7 @@ def test_plain_scalars(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "text",
     ["no", "Yes", "ON", "off", "012", "0x1F", "0o17", "0b11", "1_000", "12:30", "1:30:45", ".inf", "-.inf", ".NaN",
-     "!!int 5", "!x 5", "9" * 200],
+     "1e3", "-.5", "1.5E3", "!!int 5", "!x 5", "9" * 200],
 )  # fmt: skip
 def test_words_of_two_meanings_are_faults(text: str) -> None:
     ((line, path, message),) = faults(read_yaml(f"a:\n  k: {text}\n", "f"))

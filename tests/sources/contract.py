@@ -20,7 +20,7 @@ from airflow_dataops.core.errors import InventoryError, RangeError
 from airflow_dataops.core.offset import CursorRange, Everything
 from airflow_dataops.sources.base import Batch, ReadRequest, Source
 
-DAY = dt.datetime(2024, 5, 1)  # noqa: DTZ001  (naive on purpose: a column without a zone)
+DAY = dt.datetime(2024, 5, 1)  # naive on purpose: a column without a zone
 ORDERS = pa.table(
     {
         "id": pa.array(range(1, 11), pa.int64()),

@@ -1,25 +1,30 @@
-"""What the tests of `kind: sql` share: connections from URLs, sources over them, and values as text."""
+"""What the tests of `kind: sql` share: an empty database behind each driver, sources over it, and values as text."""
 
 from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import date, time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pyarrow as pa
 import pymysql
+import pytest
 
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.offset import Everything, OffsetRange
+from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.sources.base import Batch, ReadRequest, Source
-from airflow_dataops.sources.sql import open_sql
+from airflow_dataops.sources.sql import SqlSource, open_sql
+from airflow_dataops.sources.sql.generic import Generic
 
 
 def connection_of(url: str, **extra: Any) -> Connection:
@@ -105,3 +110,96 @@ def as_text(value: Any) -> Any:
 def column_texts(batches: Iterable[Batch], name: str) -> list[Any]:
     columns = [batch.records.column(name) for batch in batches]
     return [as_text(v) for c in columns for v in (c.cast(pa.string()).to_pylist() if pa.types.is_null(c.type) else c.to_pylist())]
+
+
+KINDS = ["sqlite", "postgres-adbc", "postgres-dbapi", "mariadb", "generic-postgres", "generic-mariadb"]
+"""Our own edges, PostgreSQL's twice, and the SQLAlchemy fallback on two of the same servers."""
+
+SERVERS = [kind for kind in KINDS if kind != "sqlite"]
+TEXT = {"sqlite": "TEXT", "postgres": "TEXT", "mariadb": "VARCHAR(200)"}
+MOMENT = {"sqlite": "DATETIME", "postgres": "TIMESTAMP", "mariadb": "DATETIME(6)"}
+
+
+@dataclass
+class Shop:
+    """An empty database, spoken to through one of the drivers."""
+
+    kind: str
+    url: str
+    sources: list[Source]
+
+    @property
+    def server(self) -> str:
+        return next(s for s in ("sqlite", "postgres", "mariadb") if s in self.kind)
+
+    @property
+    def generic(self) -> bool:
+        return self.kind.startswith("generic")
+
+    def connection(self, **changes: Any) -> Connection:
+        found = connection_of(self.url)
+        if self.generic:
+            scheme = {"postgres": "postgresql+psycopg", "mariadb": "mysql+pymysql"}[self.server]
+            found = replace(found, conn_type="generic", extra={"sqlalchemy_scheme": scheme})
+        return replace(found, **changes)
+
+    def open(self, connection: Connection | None = None, **options: Any) -> Source:
+        asked = connection or self.connection()
+        if self.generic:  # `open_sql` would choose our own edge for these servers
+            source: Source = SqlSource(lambda: Generic(asked, SqlOptions(**options)))
+        else:
+            driver = {"driver": self.kind.partition("-")[2]} if self.server == "postgres" else {}
+            source = source_of(asked, **driver, **options)
+        self.sources.append(source)
+        return source
+
+    def run(self, *statements: str) -> None:
+        execute(self.url, *statements)
+
+    def name(self, table: str) -> str:
+        return f"public.{table}" if self.kind.startswith("postgres") else table
+
+    def quote(self, name: str) -> str:
+        return f"`{name.replace('`', '``')}`" if self.server == "mariadb" else '"' + name.replace('"', '""') + '"'
+
+
+NewShop = Callable[[str], Shop]
+
+
+@pytest.fixture(name="new_shop")
+def new_shop_fixture(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NewShop]:
+    made: list[Shop] = []
+
+    def make(kind: str) -> Shop:
+        if "sqlite" in kind:
+            url = f"sqlite://{tmp_path / f'shop{len(made)}.db'}"
+            execute(url, "PRAGMA journal_mode = WAL")
+        else:
+            server = request.getfixturevalue("postgres_server" if "postgres" in kind else "mariadb_server")
+            url = server.new_database()
+        made.append(Shop(kind, url, []))
+        return made[-1]
+
+    yield make
+    for shop in made:
+        for source in shop.sources:
+            source.close()
+
+
+@pytest.fixture(name="shop", params=KINDS)
+def shop_fixture(request: pytest.FixtureRequest, new_shop: NewShop) -> Shop:
+    return new_shop(request.param)
+
+
+def orders(shop: Shop, rows: int = 10) -> None:
+    """A table `orders` with `rows` rows: id 0…, code 000…, amount, at, day."""
+    text, moment = TEXT[shop.server], MOMENT[shop.server]
+    shop.run(
+        f"CREATE TABLE orders (id INTEGER NOT NULL PRIMARY KEY, code {text} NOT NULL, amount NUMERIC(10,2), at {moment}, day DATE)",
+        "INSERT INTO orders VALUES " + ", ".join(_order(n) for n in range(rows)),
+    )
+
+
+def _order(n: int) -> str:
+    day = f"{n % 28 + 1:02}"
+    return f"({n}, '{n:03}', {n}.{n % 100:02}, '2024-01-{day} 00:00:00.00000{n % 10}', '2024-02-{day}')"

@@ -25,7 +25,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.lake import open_lake
 from airflow_dataops.ledger import open_ledger
-from airflow_dataops.sources.sql import open_sql
+from airflow_dataops.sources import open_source
 from airflow_dataops.steps.load import load_table
 from airflow_dataops.steps.run import Edges, Run, TableResult
 
@@ -69,7 +69,7 @@ class World:
     def edges(self, spec: PipelineSpec, writer: str = "w") -> Edges:
         connection = Connection("db", "sqlite", host=str(self.database)) if self.kind == "sql" else None
         return Edges(
-            source=self.wrap("source", open_sql(spec, connection)),
+            source=self.wrap("source", open_source(spec, connection, base_path=str(self.folder))),
             lake=self.wrap("lake", open_lake(f"file://{self.folder}/lake")),
             catalog=self.wrap("catalog", open_catalog("embedded", ledger_url=self.ledger_url)),
             ledger=self.wrap("ledger", open_ledger(self.ledger_url, clock=self.clock)),

@@ -16,7 +16,8 @@ def open_sql(spec: PipelineSpec, connection: Connection) -> SqlSource:
 
 
 def _connect(connection: Connection, options: SqlOptions) -> Database:
-    match connection.conn_type.lower():
+    dialect = str(connection.extra.get("sqlalchemy_scheme") or connection.conn_type).partition("+")[0]
+    match dialect.lower():
         case "postgres" | "postgresql":
             from airflow_dataops.sources.sql.postgres import Postgres
 

@@ -20,6 +20,7 @@ from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.bounds import bound_value
 from airflow_dataops.sources.sql.database import Bound, RawColumn, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import first_line, install_hint, inventory, unavailable
+from airflow_dataops.sources.sql.mysql_query import column_of_field, prepared_fields
 from airflow_dataops.sources.sql.mysql_types import column_of, quote
 from airflow_dataops.sources.sql.names import TableName
 
@@ -127,18 +128,13 @@ class MySQL:
         return tuple(found)
 
     def query_columns(self, query: str) -> tuple[SqlColumn, ...]:
-        # The server describes a SELECT fully only once it is a table. A temporary one with no rows needs a right that a
-        # reader seldom has, so the result's own description is used: it has type, digits, sign and NOT NULL.
         client = self._connect(SSCursor)
         try:
-            with client.cursor() as cursor:
-                cursor.execute("START TRANSACTION READ ONLY")
-                cursor.execute(f"SELECT * FROM (\n{query}\n) AS q LIMIT 0")
-                return tuple(_described(field) for field in cursor._result.fields)
+            return tuple(column_of_field(f) for f in prepared_fields(client, f"SELECT * FROM (\n{query}\n) AS q"))
         except pymysql.MySQLError as error:
             raise self.failure(error, "describe the query on") from None
         finally:
-            client.close()
+            hang_up(client)
 
     def relation(self, name: TableName) -> str:
         schema = name.schema or self._database
@@ -324,31 +320,6 @@ def _tls(extra: Any, host: str) -> ssl.SSLContext | None:
     if mode == "REQUIRED":
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _described(field: Any) -> SqlColumn:
-    """A column of a query's result, from the protocol's own description of it."""
-    kind, declared, precision, scale = _KINDS.get(field.type_code, "varchar"), "", None, None
-    unsigned = bool(field.flags & 32)
-    if kind == "decimal":
-        scale = field.scale
-        precision = field.length - (1 if scale else 0) - (0 if unsigned else 1)
-    elif kind == "bit":
-        precision = field.length
-    elif kind in ("varchar", "blob"):
-        kind = "varbinary" if field.charsetnr == 63 and field.type_code != FIELD_TYPE.JSON else "varchar"
-    declared = f"{kind} unsigned" if unsigned and kind != "year" else kind
-    return column_of(field.name, kind, declared, precision, scale, nullable=not field.flags & 1)
-
-
-_KINDS = {
-    FIELD_TYPE.TINY: "tinyint", FIELD_TYPE.SHORT: "smallint", FIELD_TYPE.INT24: "mediumint", FIELD_TYPE.LONG: "int",
-    FIELD_TYPE.LONGLONG: "bigint", FIELD_TYPE.YEAR: "year", FIELD_TYPE.BIT: "bit", FIELD_TYPE.FLOAT: "float",
-    FIELD_TYPE.DOUBLE: "double", FIELD_TYPE.DECIMAL: "decimal", FIELD_TYPE.NEWDECIMAL: "decimal", FIELD_TYPE.DATE: "date",
-    FIELD_TYPE.NEWDATE: "date", FIELD_TYPE.DATETIME: "datetime", FIELD_TYPE.TIMESTAMP: "timestamp", FIELD_TYPE.TIME: "time",
-    FIELD_TYPE.GEOMETRY: "geometry", FIELD_TYPE.BLOB: "blob", FIELD_TYPE.TINY_BLOB: "blob", FIELD_TYPE.MEDIUM_BLOB: "blob",
-    FIELD_TYPE.LONG_BLOB: "blob",
-}  # fmt: skip
 
 
 def _number(text: Any) -> int | None:

@@ -33,6 +33,8 @@ LOCAL = ("", "localhost", "127.0.0.1", "::1")
 TRANSIENT = ("08", "40", "53", "57P", "55P03", "57014", "25P", "58")
 """SQLSTATEs (or their classes) that another try may not meet: connection, rollback, resources, shutdown, cancelled."""
 
+PASSING = ("terminating connection", "canceling statement", "conflict with recovery", "deadlock", "could not serialize")
+
 SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
@@ -170,8 +172,14 @@ class Postgres:
                 return inventory(self.place, doing, found, "a verified TLS connection", "tls")
             if "invalid" in found and "connection" in found:
                 return inventory(self.place, doing, found, "a valid connection", "driver")
+            # In the middle of a result only the server's words arrive, not its code.
+            if "ERROR:" in found and not any(s in found for s in PASSING):
+                return inventory(self.place, doing, found, "a SELECT that works", "query")
             return unavailable(self.place, doing, found)
         if state.startswith(TRANSIENT):
+            # In the middle of a result only the server's words arrive, not its code.
+            if "ERROR:" in found and not any(s in found for s in PASSING):
+                return inventory(self.place, doing, found, "a SELECT that works", "query")
             return unavailable(self.place, doing, found)
         if state.startswith("28") or state == "3D000":
             return inventory(self.place, doing, found, "a login it accepts", "login")

@@ -41,7 +41,7 @@ TABLES = """
         SELECT sum(nullif(p.reltuples, -1))::int8 AS rows,
                sum(p.relpages)::int8 * current_setting('block_size')::int8 AS bytes
         FROM pg_class p
-        WHERE p.oid = c.oid
+        WHERE (c.relkind <> 'p' AND p.oid = c.oid)
            OR (c.relkind = 'p' AND p.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf))
     ) size
     WHERE {where}

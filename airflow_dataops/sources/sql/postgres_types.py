@@ -78,7 +78,7 @@ def column_of(
     if built_in and kind.name == "numeric":
         return _numeric(column, modifier)
     if built_in and kind.name == "oid":
-        return replace(column, type=pa.int64(), expression=f"{quoted}::int8", bind="int8")
+        return replace(column, type=pa.int64(), expression=f"{quoted}::int8", compare=f"{quoted}::int8", bind="int8")
     if built_in and kind.name in NATIVE:
         target, bind = NATIVE[kind.name]
         return replace(column, type=target, bind=bind, check_text=check_text and pa.types.is_string(target))
