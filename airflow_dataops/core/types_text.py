@@ -146,7 +146,7 @@ class _Reader:
 
     def struct(self) -> pa.DataType:
         self.eat("<")
-        fields = []
+        fields: list[pa.Field] = []
         while not self.text.startswith(">", self.at):
             if fields:
                 self.eat(",")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_dataops.core.errors import InventoryError
-from airflow_dataops.core.spec import PipelineSpec
-from airflow_dataops.core.table_spec import is_selected
+from airflow_dataops.core.spec import PipelineSpec, TableEntry, is_glob
+from airflow_dataops.core.table_spec import is_selected, table_spec
 from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.run import Edges
 
@@ -31,11 +31,10 @@ class DiscoverResult:
 def discover(spec: PipelineSpec, edges: Edges) -> DiscoverResult:
     """The source's tables that the row takes. InventoryError when it takes none: a glob that matches nothing is a
     fault of the row (or of a permission), not an empty success."""
-    if spec.read.query is not None:
-        names = [t if isinstance(t, str) else t.match for t in spec.tables]
-        found = tuple(edges.source.describe(name, spec.read.query) for name in names)
-    else:
-        found = edges.source.discover()
+    queries = {name: table_spec(spec, name).read.query for name in map(_name_of, spec.tables) if not is_glob(name)}
+    asked = {name: query for name, query in queries.items() if query is not None}
+    listed = edges.source.discover() if len(asked) < len(spec.tables) else ()
+    found = (*(t for t in listed if t.name not in asked), *(edges.source.describe(n, q) for n, q in asked.items()))
     taken = tuple(t for t in found if is_selected(spec, t.name))
     if not taken:
         known = ", ".join(sorted(t.name for t in found)[:10]) or "no table at all"
@@ -44,6 +43,10 @@ def discover(spec: PipelineSpec, edges: Edges) -> DiscoverResult:
             f"The source shows {known}. Check the globs, and that the connection's user may see the tables."
         )
     return DiscoverResult(taken, pack(taken, spec.limits.max_packs))
+
+
+def _name_of(entry: str | TableEntry) -> str:
+    return entry if isinstance(entry, str) else entry.match
 
 
 def pack(tables: tuple[SourceTable, ...], max_packs: int) -> tuple[tuple[str, ...], ...]:

@@ -222,6 +222,8 @@ def test_6_a_backfill_makes_exactly_the_partitions_of_its_days(airflow: ShopAirf
 
 def test_7_the_same_backfill_again_makes_no_difference(airflow: ShopAirflow, rest: AirflowRest) -> None:
     before = _partitions(airflow)
+    path = f"/backfills?dag_id={ORDERS}"  # Airflow takes one backfill per DAG at a time, and looks every half minute
+    _until(lambda: all(b["completed_at"] for b in rest._call("GET", path)["backfills"]), 120, airflow)
     _command(
         airflow, "backfill", "create", "--dag-id", ORDERS, "--from-date", DAYS[0], "--to-date", DAYS[1],
         "--reprocess-behavior", "completed", "--max-active-runs", "2",

@@ -132,10 +132,10 @@ def test_a_query_stands_for_a_table(new_shop: NewShop) -> None:
 def test_expressions_in_sqlite_get_the_type_of_their_values(new_shop: NewShop) -> None:
     shop = new_shop("sqlite")
     orders(shop)
-    shop.run("CREATE VIEW totals AS SELECT count(*) AS n, avg(id) AS mean, max(code) AS top, NULL AS nothing FROM orders")
+    shop.run("CREATE VIEW totals AS SELECT count(*) AS n, avg(id) AS mean, max(code) AS top, NULL AS none FROM orders")
     found = shop.open().describe("totals")
     assert [str(c.type) for c in found.schema] == ["int64", "double", "string", "null"]
-    assert rows_of(read_batches(shop.open(), "totals")) == [{"n": 10, "mean": 4.5, "top": "009", "nothing": None}]
+    assert rows_of(read_batches(shop.open(), "totals")) == [{"n": 10, "mean": 4.5, "top": "009", "none": None}]
 
 
 QUERIES_REFUSED = [

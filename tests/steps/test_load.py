@@ -196,3 +196,13 @@ def test_masked_and_dropped_columns_never_reach_the_lake(world: World) -> None:
     rows = world.visible(spec, "orders")
     assert all("amount" not in r and r["name"] not in ("a", "b", "c") and len(r["name"]) == 32 for r in rows)
     check(world.load(spec, "orders"), "unchanged")
+
+
+def test_a_query_stands_for_one_table(world: World) -> None:
+    from airflow_dataops.steps.discover import discover
+
+    query = "SELECT id, upper(name) AS name FROM orders WHERE id < 3"
+    spec = world.spec(tables=["orders", {"match": "few", "read": {"query": query}}])
+    assert [t.name for t in discover(spec, world.edges(spec)).tables] == ["orders", "few"]
+    check(world.load(spec, "few"), rows_written=2)
+    assert [r["name"] for r in world.visible(spec, "few")] == ["A", "B"]
