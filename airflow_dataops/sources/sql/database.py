@@ -26,7 +26,7 @@ class SqlColumn:
 
     `expression` is SQL over the column (quoted, cast where the driver would lose something), `compare` the expression by
     which the database orders and compares it. `any_as_text` is for columns without a usable declared type: numbers there
-    are written as exact text. `check_text`: the driver may hand out bytes that are not UTF-8 as text. `guard` is SQL that
+    are written as exact text. `bytes_as_text`: the text is read as bytes, because not all of it may be UTF-8. `guard` is SQL that
     gives the value as text where the driver cannot give it whole, NULL elsewhere. `bind` is the SQL type of bound values.
     """
 
@@ -38,7 +38,7 @@ class SqlColumn:
     nullable: bool = True
     comment: str = ""
     any_as_text: bool = False
-    check_text: bool = False
+    bytes_as_text: bool = False
     guard: str = ""
     bind: str = ""
 

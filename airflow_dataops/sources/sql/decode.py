@@ -24,6 +24,7 @@ from airflow_dataops.sources.sql.database import RawColumn, SqlColumn
 from airflow_dataops.sources.sql.values import (
     DAY_RANGE,
     MICROSECOND_RANGE,
+    NOT_UTF8,
     TIME_RANGE,
     Unfit,
     as_text,
@@ -66,8 +67,6 @@ def to_arrow(values: RawColumn, column: SqlColumn) -> tuple[pa.Array, Misfits]:
     array = _plain(values) if isinstance(values, pa.Array) else _of_python(values, column, misfits)
     if array.type != column.type:
         array = _cast(array, column.type, misfits)
-    if column.check_text:
-        array = _checked_text(array, misfits)
     return _within_calendar(array, misfits), misfits
 
 
@@ -93,6 +92,8 @@ def _of_python(values: Sequence[object], column: SqlColumn, misfits: Misfits) ->
             return pa.array(values, pa.string())
         if kinds <= {int, float, str} and (pt.is_decimal(target) or (column.any_as_text and pt.is_string(target))):
             return pa.array([None if v is None else as_text(v) for v in values], pa.string())  # type: ignore[arg-type]
+        if kinds == {bytes} and column.bytes_as_text and pt.is_string(target):
+            return pa.array(values, pa.binary())
         if kinds == {list} and pt.is_list(target):
             return _lists_of_python(values, target)
         if kinds == {int} and pt.is_boolean(target) and set(values) <= {0, 1, None}:
@@ -135,7 +136,7 @@ def _cast(array: pa.Array, target: pa.DataType, misfits: Misfits) -> pa.Array:
     else:
         result, bad = _halving(array, lambda a: pc.cast(a, target, safe=True))
     for row in bad:
-        misfits[row] = reason_of(array[row].as_py(), target)
+        misfits[row] = NOT_UTF8 if pt.is_binary(array.type) else reason_of(array[row].as_py(), target)
     return result
 
 
@@ -201,19 +202,6 @@ def _within_calendar(array: pa.Array, misfits: Misfits) -> pa.Array:
     for row in pc.indices_nonzero(outside).to_pylist():
         misfits[row] = Unfit("value_out_of_range", f"a {array.type} outside the calendar 0001-01-01 … 9999-12-31, or infinite")
     return pc.if_else(outside, pa.scalar(None, array.type), array)
-
-
-def _checked_text(array: pa.Array, misfits: Misfits) -> pa.Array:
-    """A driver that passes bytes through as text makes arrays whose strings are not UTF-8."""
-
-    def check(part: pa.Array) -> pa.Array:
-        part.validate(full=True)
-        return part
-
-    result, bad = _halving(array, check)
-    for row in bad:
-        misfits[row] = Unfit("bad_encoding", "text that is not UTF-8")
-    return result
 
 
 def _guarded(values: RawColumn, guard: RawColumn, misfits: Misfits) -> RawColumn:

@@ -81,7 +81,7 @@ class Postgres:
     def tables(self, only: TableName | None = None) -> tuple[SqlTable, ...]:
         if only is not None and only.schema is None:
             return ()
-        return read_tables(self._ask, self._options.schemas, only, self._raw_encoding())
+        return read_tables(self._ask, self._options.schemas, only, self._unencoded())
 
     def query_columns(self, query: str) -> tuple[SqlColumn, ...]:
         import psycopg
@@ -100,7 +100,7 @@ class Postgres:
             raise self.failure(error, "describe the query on") from None
         types = read_types(self._ask, {oid for _, oid, _ in found})
         return tuple(
-            column_of(name, full, bare, oid, modifier, types, check_text=self._raw_encoding())
+            column_of(name, full, bare, oid, modifier, types, unencoded=self._unencoded())
             for (name, oid, modifier), (full, bare) in zip(found, declared, strict=True)
         )
 
@@ -200,8 +200,7 @@ class Postgres:
             return "psycopg"
         return "adbc"
 
-    def _raw_encoding(self) -> bool:
-        """A database in SQL_ASCII hands out whatever bytes were put in."""
+    def _unencoded(self) -> bool:
         return self._connected().info.parameter_status("server_encoding") == "SQL_ASCII"
 
     def _connected(self) -> psycopg.Connection[Any]:

@@ -79,7 +79,7 @@ def read_names(ask: Ask, schemas: Sequence[str]) -> tuple[TableName, ...]:
     return tuple(TableName(schema, table) for schema, table in ask(NAMES, (wanted, wanted)))
 
 
-def read_tables(ask: Ask, schemas: Sequence[str], only: TableName | None, check_text: bool) -> tuple[SqlTable, ...]:
+def read_tables(ask: Ask, schemas: Sequence[str], only: TableName | None, unencoded: bool) -> tuple[SqlTable, ...]:
     """All listed tables, or the one asked for."""
     if only is None:
         where, values = VISIBLE + LISTED + " AND (%s::text[] IS NULL OR n.nspname = ANY (%s::text[]))", [list(schemas) or None] * 2
@@ -94,7 +94,7 @@ def read_tables(ask: Ask, schemas: Sequence[str], only: TableName | None, check_
         by_table.setdefault(oid, []).append(
             column_of(
                 name, declared, bare, kind, modifier, types,
-                not_null=not_null, comment=comment, check_text=check_text,
+                not_null=not_null, comment=comment, unencoded=unencoded,
             )
         )  # fmt: skip
     keys = _keys(ask(KEYS, (oids,)))

@@ -62,7 +62,7 @@ def column_of(
     *,
     not_null: bool = False,
     comment: str = "",
-    check_text: bool = False,
+    unencoded: bool = False,
 ) -> SqlColumn:
     """How a column of this type is read. `declared` is the full type as text, `bare` the same without its modifier."""
     quoted = f"q.{quote(name)}"
@@ -81,10 +81,17 @@ def column_of(
         return replace(column, type=pa.int64(), expression=f"{quoted}::int8", compare=f"{quoted}::int8", bind="int8")
     if built_in and kind.name in NATIVE:
         target, bind = NATIVE[kind.name]
-        return replace(column, type=target, bind=bind, check_text=check_text and pa.types.is_string(target))
+        column = replace(column, type=target, bind=bind)
+        return _as_bytes(column) if unencoded and pa.types.is_string(target) else column
     if kind.category == "A" and kind.item in types and kind.name.startswith("_"):
         return _array(column, types[kind.item], modifier)
-    return replace(column, expression=f"{quoted}::text", check_text=check_text)
+    column = replace(column, expression=f"{quoted}::text")
+    return _as_bytes(column) if unencoded else column
+
+
+def _as_bytes(column: SqlColumn) -> SqlColumn:
+    """A database in SQL_ASCII holds whatever bytes were put in; read as text, one wrong byte would end the whole read."""
+    return replace(column, expression=f"convert_to({column.expression}::text, 'SQL_ASCII')", bytes_as_text=True)
 
 
 def _numeric(column: SqlColumn, modifier: int) -> SqlColumn:

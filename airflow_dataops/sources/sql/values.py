@@ -22,10 +22,6 @@ MICROSECOND_RANGE = (DAY_RANGE[0] * 86_400_000_000, (DAY_RANGE[1] + 1) * 86_400_
 TIME_RANGE = (0, 86_400_000_000 - 1)
 
 
-_BEYOND = re.compile(r"^-?infinity$| BC$|^\d{5,}-\d\d-|^24:00")
-"""How PostgreSQL writes dates and times that no calendar here has."""
-
-
 class Unfit(Exception):
     """A value cannot be held as declared: the reason of a dead letter, not an error for a person.
 
@@ -34,6 +30,12 @@ class Unfit(Exception):
     def __init__(self, reason: str, why: str) -> None:
         super().__init__(why)
         self.reason, self.why = reason, why
+
+
+NOT_UTF8 = Unfit("bad_encoding", "text that is not UTF-8")
+
+_BEYOND = re.compile(r"^-?infinity$| BC$|^\d{5,}-\d\d-|^24:00")
+"""How PostgreSQL writes dates and times that no calendar here has."""
 
 
 @lru_cache(maxsize=256)
@@ -136,7 +138,7 @@ def reason_of(value: object, target: pa.DataType) -> Unfit:
     if isinstance(value, str) and pt.is_decimal(target):
         return _why_not_decimal(value, target)
     if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-        return Unfit("bad_encoding", "text that is not UTF-8")
+        return NOT_UTF8
     if isinstance(value, str) and pt.is_temporal(target):
         if value.startswith("0000-") or (value[4:5] == "-" and "00" in (value[5:7], value[8:10])):
             return Unfit("value_out_of_range", "a date with a zero year, month or day")
