@@ -195,7 +195,8 @@ class SampleAirflow:
             },
             # Patience, because on a small machine the components wait for each other's transactions.
             "database": {"sql_alchemy_conn": f"sqlite:///{self.database}?timeout={LOCK_SECONDS}"},
-            "dag_processor": {"min_file_process_interval": 5, "stale_dag_threshold": 0},
+            "workers": {"execution_api_timeout": LOCK_SECONDS},
+            "dag_processor": {"min_file_process_interval": 10, "stale_dag_threshold": 0, "parsing_processes": 1},
             "scheduler": {"parsing_cleanup_interval": 10, "scheduler_idle_sleep_time": 0.5},
             "api": {
                 "host": HOST,

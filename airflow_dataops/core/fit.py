@@ -18,6 +18,7 @@ from pyarrow import types as pt
 
 from airflow_dataops.core.exact_text import exact_text
 from airflow_dataops.core.naming import sanitise
+from airflow_dataops.core.nested_parts import list_parts, map_parts
 from airflow_dataops.core.storable import storable
 
 _DIGITS = {
@@ -88,8 +89,11 @@ def _untyped(array: pa.Array) -> Mask:
     if pt.is_struct(t):
         result: Mask = np.logical_or.reduce([_untyped(field) for field in array.flatten()])
         return result
-    lists = array.cast(_list_of_pairs(t)) if pt.is_map(t) else array
-    return _any_of(_untyped(lists.flatten()), _lengths(lists))
+    if pt.is_map(t):
+        lengths, _, elements = map_parts(array)
+    else:
+        lengths, elements = list_parts(array)
+    return _any_of(_untyped(elements), lengths)
 
 
 def _fit_scalars(array: pa.Array, target: pa.DataType) -> Fitted:
@@ -188,8 +192,8 @@ def _fit_nested(array: pa.Array, target: pa.DataType) -> Fitted:
     if pt.is_map(t) and pt.is_map(target):
         return _fit_map(array, target)
     if pt.is_list(target) and pt.is_nested(t) and hasattr(t, "value_type") and not pt.is_map(t):
-        lengths = _lengths(array)
-        inner = fit(array.flatten(), target.value_type)
+        lengths, elements = list_parts(array)
+        inner = fit(elements, target.value_type)
         lists = pa.ListArray.from_arrays(_offsets(lengths), inner.values, type=target, mask=array.is_null())
         return _with_inner(lists, inner.unfit, lengths)
     return _nothing(array, target)
@@ -216,9 +220,7 @@ def _fit_struct(array: pa.Array, target: pa.DataType) -> Fitted:
 
 
 def _fit_map(array: pa.Array, target: pa.DataType) -> Fitted:
-    lists = array.cast(_list_of_pairs(array.type))
-    lengths = _lengths(lists)
-    key, item = lists.flatten().flatten()
+    lengths, key, item = map_parts(array)
     keys, items = fit(key, target.key_type), fit(item, target.item_type)
     inner = _either(keys.unfit, items.unfit)
     if keys.unfit is not None:  # a map's key is never NULL, so maps with an unfit key are rebuilt without it
@@ -294,15 +296,6 @@ def _mask(fitted: Fitted, rows: int) -> Mask:
 def _valid(array: pa.Array) -> Mask:
     result: Mask = array.is_valid().to_numpy(zero_copy_only=False).astype(np.bool_)
     return result
-
-
-def _list_of_pairs(t: pa.DataType) -> pa.DataType:
-    return pa.list_(pa.struct([pa.field("key", t.key_type, nullable=False), pa.field("value", t.item_type)]))
-
-
-def _lengths(array: pa.Array) -> NDArray[np.int64]:
-    lengths: NDArray[np.int64] = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
-    return lengths.astype(np.int64)
 
 
 def _offsets(lengths: NDArray[np.int64]) -> pa.Array:

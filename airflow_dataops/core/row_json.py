@@ -10,11 +10,13 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as pt
 
 from airflow_dataops.core.exact_text import exact_text
+from airflow_dataops.core.nested_parts import Lengths, list_parts, map_parts
 
 
 def rows_to_json(records: pa.RecordBatch) -> list[bytes]:
@@ -54,11 +56,11 @@ def json_values(array: pa.Array) -> list[Any]:
     if pt.is_struct(t):
         return _objects(array)
     if pt.is_map(t):
-        pairs = pa.struct([pa.field("key", t.key_type, nullable=False), pa.field("value", t.item_type)])
-        lists = json_values(array.cast(pa.list_(pairs)))
-        return [None if v is None else [[pair["key"], pair["value"]] for pair in v] for v in lists]
+        lengths, keys, items = map_parts(array)
+        return _cut([list(pair) for pair in zip(json_values(keys), json_values(items), strict=True)], lengths, array)
     if pt.is_nested(t) and not pt.is_union(t):
-        return _arrays(array)
+        lengths, elements = list_parts(array)
+        return _cut(json_values(elements), lengths, array)
     if pt.is_union(t):
         return [str(v) for v in array.to_pylist()]
     return list(exact_text(array).to_pylist())
@@ -79,9 +81,7 @@ def _objects(array: pa.Array) -> list[Any]:
     ]
 
 
-def _arrays(array: pa.Array) -> list[Any]:
-    values, at, result = json_values(array.flatten()), 0, []
-    for length in pc.list_value_length(array).to_pylist():
-        result.append(None if length is None else values[at : at + length])
-        at += length or 0
-    return result
+def _cut(elements: list[Any], lengths: Lengths, array: pa.Array) -> list[Any]:
+    ends = np.cumsum(lengths).tolist()
+    pieces = zip(array.is_valid().to_pylist(), ends, lengths.tolist(), strict=True)
+    return [elements[end - length : end] if there else None for there, end, length in pieces]

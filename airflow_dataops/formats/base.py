@@ -59,6 +59,11 @@ class FileFormat(Protocol):
         """One schema for all these files: union of the columns by name, in order of appearance."""
         ...
 
+    def keeps(self, expected: pa.DataType, t: pa.DataType) -> bool:
+        """Whether `t` is what became of an expected type by widening. When a head alone says otherwise, all records have
+        to be asked before the table hears of it."""
+        ...
+
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
         traits: dict[str, str],

@@ -19,8 +19,7 @@ def columns_of(path: str, schema: pa.Schema) -> dict[str, tuple[str, pa.DataType
     for found in schema:
         if found.name in columns:
             raise InventoryError(
-                f"Cannot read file {path!r}: two columns are called {found.name!r} -> names that differ. "
-                "Correct the writer."
+                f"Cannot read file {path!r}: two columns are called {found.name!r} -> names that differ. Correct the writer."
             )
         columns[found.name] = path, plain_type(found.type)
     return columns

@@ -22,7 +22,7 @@ from airflow_dataops.formats.csv_dialect import Sniffed, sniff
 from airflow_dataops.formats.csv_records import Block, Spans, blocks, spans_of
 from airflow_dataops.formats.encoding import by_content, is_valid, original_bytes
 from airflow_dataops.formats.text_stream import TextStream
-from airflow_dataops.formats.text_types import Evidence, firm_type, is_foreign, observe, resolve
+from airflow_dataops.formats.text_types import Evidence, firm_type, is_foreign, is_kept, observe, resolve
 from airflow_dataops.formats.text_values import convert, convert_some
 
 _HEAD_BYTES = 1 << 20
@@ -90,6 +90,10 @@ class CsvFormat:
                 merged.setdefault(name, Evidence()).add(seen)
         return pa.schema([(name, resolve(seen, firm_type(expected.get(name)))) for name, seen in merged.items()])
 
+    def keeps(self, expected: pa.DataType, t: pa.DataType) -> bool:
+        firm = firm_type(expected)
+        return firm is None or is_kept(firm, t)
+
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
         traits: dict[str, str],
@@ -101,7 +105,7 @@ class CsvFormat:
             unknown = set(opened.sniffed.names) - set(schema.names)
             if unknown:
                 raise SchemaChanged(f"{file.path}: new columns {sorted(unknown)}")
-            firm = {name for name in schema.names if firm_type(expected.get(name)) is not None}
+            firm = {f.name for f in schema if is_kept(firm_type(expected.get(f.name)), f.type)}
             tally: dict[str, list[int]] = {}
             size = int(min(max(opened.row_bytes * batch_rows, _MIN_BLOCK), _MAX_BLOCK))
             for parsed in self._parsed(file, opened, size):

@@ -137,9 +137,7 @@ def original_bytes(data: bytes, encoding: Encoding) -> bytes:
         return data
     parts = _KEPT.split(data.decode("utf-8", "surrogatepass"))
     # Every second part is a run of kept bytes.
-    return b"".join(
-        bytes(ord(c) & 0xFF for c in part) if n % 2 else part.encode(encoding.name) for n, part in enumerate(parts)
-    )
+    return b"".join(bytes(ord(c) & 0xFF for c in part) if n % 2 else part.encode(encoding.name) for n, part in enumerate(parts))
 
 
 class Recoded:

@@ -28,6 +28,7 @@ from airflow_dataops.formats.json_values import (
     Node,
     firm_json_type,
     fit_to,
+    is_kept_json,
     resolve_json,
 )
 from airflow_dataops.formats.text_stream import TextStream
@@ -71,11 +72,16 @@ class JsonFormat:
             stream.close()
 
     def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        merged: dict[str, Node] = {}
+        # An absent field is a NULL, so a field that the table has is never gone, here or in later records.
+        merged: dict[str, Node] = {name: Node() for name in expected}
         for survey in surveys:
             for name, node in survey.columns.items():
                 merged.setdefault(name, Node()).add(node)
         return pa.schema([(n, resolve_json(node, firm_json_type(expected.get(n)))) for n, node in merged.items()])
+
+    def keeps(self, expected: pa.DataType, t: pa.DataType) -> bool:
+        firm = firm_json_type(expected)
+        return firm is None or is_kept_json(firm, t)
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
@@ -88,7 +94,7 @@ class JsonFormat:
                 for block in blocks(stream, _LINES, _BLOCK_BYTES):
                     fast = _by_arrow(block, schema, stream)
                     if fast is not None:
-                        builder.seen(len(fast.records))
+                        builder.seen(fast.records)
                         yield from _sliced(fast, batch_rows)
                     else:
                         yield from builder.rows(_lines(block, stream, file.path), batch_rows)
@@ -207,16 +213,18 @@ class _Builder:
     def __init__(self, path: str, schema: pa.Schema, expected: Mapping[str, pa.DataType], stream: TextStream) -> None:
         self._path, self._schema, self._stream = path, schema, stream
         self._fits = {f.name: fit_to(f.type) for f in schema}
-        self._firm = {name for name in schema.names if firm_json_type(expected.get(name)) is not None}
+        self._firm = {f.name for f in schema if is_kept_json(firm_json_type(expected.get(f.name)), f.type)}
         self._misfits = dict.fromkeys(schema.names, 0)
-        self._count = 0
+        self._present = dict.fromkeys(schema.names, 0)
 
-    def seen(self, count: int) -> None:
-        self._count += count
+    def seen(self, records: pa.RecordBatch) -> None:
+        """Counts what was read elsewhere."""
+        for name, column in zip(records.schema.names, records.columns, strict=True):
+            self._present[name] += len(column) - column.null_count
 
     def judge(self) -> None:
-        """SchemaChanged when most records of the file do not fit one column."""
-        if any(misfits * 2 > self._count for misfits in self._misfits.values()):
+        """SchemaChanged when most values of a column do not fit."""
+        if any(misfits * 2 > self._present[name] for name, misfits in self._misfits.items()):
             raise SchemaChanged(f"{self._path}: most values of a column do not fit")
 
     def rows(self, records: Iterable[Record], batch_rows: int) -> Iterator[Rows]:
@@ -245,7 +253,6 @@ class _Builder:
             return self._letter("not_an_object", f"the record is a JSON {type(value).__name__}", raw, place)
         if _is_mangled(raw):
             return self._letter("bad_encoding", "a string is no Unicode text", raw, place)
-        self._count += 1
         fitted: dict[str, Any] = {}
         for name, item in value.items():
             if item is None and name in self._fits:
@@ -253,6 +260,7 @@ class _Builder:
             fit = self._fits.get(name)
             if fit is None:
                 raise SchemaChanged(f"{self._path}: new field {name}")
+            self._present[name] += 1
             try:
                 fitted[name] = fit(item)
             except Misfit as misfit:

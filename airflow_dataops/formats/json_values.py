@@ -26,6 +26,7 @@ from airflow_dataops.formats.text_types import (
     TEXT,
     Evidence,
     inferred_type,
+    is_kept,
     joined_type,
     see_one,
 )
@@ -157,29 +158,51 @@ def resolve_json(node: Node, expected: pa.DataType | None) -> pa.DataType:
     """The type of a place; `expected` is a `firm_json_type`."""
     if expected is not None:
         joined, foreign = _joined(node, expected)
-        if foreign * 2 <= node.total:
+        if joined is not None and foreign * 2 <= node.total:
             return joined
     return _inferred(node)
 
 
-def _joined(node: Node, t: pa.DataType) -> tuple[pa.DataType, int]:
+def _inner(node: Node | None, t: pa.DataType) -> pa.DataType:
+    """The type of a place inside an array or object. Here foreign values are not counted against the others: one is
+    enough for another type, because a part of a record is never left out."""
+    if node is None:
+        return t
+    joined, foreign = _joined(node, t)
+    return joined if joined is not None and not foreign else _inferred(node)
+
+
+def is_kept_json(expected: pa.DataType | None, t: pa.DataType) -> bool:
+    """`text_types.is_kept`, at every depth."""
+    if expected is not None and pt.is_list(expected) and pt.is_list(t):
+        return is_kept_json(expected.value_type, t.value_type)
+    if expected is not None and pt.is_struct(expected) and pt.is_struct(t):
+        made = {f.name: f.type for f in t}
+        return all(f.name in made and is_kept_json(f.type, made[f.name]) for f in expected)
+    return is_kept(expected, t)
+
+
+def _joined(node: Node, t: pa.DataType) -> tuple[pa.DataType | None, int]:
     if pt.is_string(t):
         return t, 0
     if pt.is_list(t):
-        inner = t.value_type if node.elements is None else resolve_json(node.elements, t.value_type)
-        return pa.list_(inner), node.total - node.lists
+        inner = _inner(node.elements, t.value_type)
+        return None if pt.is_null(inner) else pa.list_(inner), node.total - node.lists
     if pt.is_struct(t):
         known = {f.name: f.type for f in t}
-        types = {name: resolve_json(node.fields[name], have) if name in node.fields else have for name, have in known.items()}
+        types = {name: _inner(node.fields.get(name), have) for name, have in known.items()}
         types |= {name: _inferred(child) for name, child in node.fields.items() if name not in known}
         return pa.struct([(name, made) for name, made in types.items() if not pt.is_null(made)]), node.total - node.objects
     counts = node.scalars.counts
     if pt.is_boolean(t):
         return t, node.total - counts[BOOL]
     numbers = counts[INTEGER] + counts[FIXED] + counts[FLOAT]
+    foreign = node.total - numbers
+    if pt.is_floating(t):
+        return t, foreign + node.scalars.inexact
     if not numbers or _takes(node.scalars, t):
-        return t, node.total - numbers
-    return joined_type(node.scalars, t)[0], node.total - numbers
+        return t, foreign
+    return joined_type(node.scalars, t)[0], foreign
 
 
 def _takes(seen: Evidence, t: pa.DataType) -> bool:
@@ -188,9 +211,7 @@ def _takes(seen: Evidence, t: pa.DataType) -> bool:
         bits = t.bit_width - (not pt.is_unsigned_integer(t))
         low = 0 if pt.is_unsigned_integer(t) else -(2**bits)
         return not seen.counts[FIXED] and not seen.counts[FLOAT] and low <= seen.low and seen.high < 2**bits
-    if pt.is_decimal(t):
-        return seen.digits <= t.precision - t.scale and seen.scale <= t.scale
-    return True
+    return seen.digits <= t.precision - t.scale and seen.scale <= t.scale
 
 
 def _inferred(node: Node) -> pa.DataType:
@@ -228,7 +249,7 @@ def fit_to(t: pa.DataType) -> Fit:
     if pt.is_boolean(t):
         return lambda value: value if isinstance(value, bool) else _foreign()
     if pt.is_list(t):
-        inner = fit_to(t.value_type)
+        inner = _inside(fit_to(t.value_type))
         return lambda value: [None if v is None else inner(v) for v in value] if isinstance(value, list) else _foreign()
     if pt.is_struct(t):
         return _fit_struct(t)
@@ -237,6 +258,20 @@ def fit_to(t: pa.DataType) -> Fit:
     if pt.is_decimal(t):
         return _fit_decimal(t)
     return _fit_double
+
+
+def _inside(fit: Fit) -> Fit:
+    """A part of a record that does not fit asks for another type (see `_inner`)."""
+
+    def inner(value: Any) -> Any:
+        try:
+            return fit(value)
+        except Misfit as misfit:
+            if misfit.foreign:
+                raise Misfit(foreign=False) from None
+            raise
+
+    return inner
 
 
 def _foreign() -> Any:
@@ -248,7 +283,7 @@ def _refuse(value: Any) -> Any:
 
 
 def _fit_struct(t: pa.StructType) -> Fit:
-    fits = {f.name: fit_to(f.type) for f in t}
+    fits = {f.name: _inside(fit_to(f.type)) for f in t}
 
     def fit(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -302,4 +337,4 @@ def _is_foreign(value: Any, t: pa.DataType) -> bool:
     seen = Evidence()
     see_one(value.text if isinstance(value, Number) else str(value), 1, seen)
     joined, foreign = joined_type(seen, t)
-    return foreign > 0 or joined == t
+    return joined is not None and (foreign > 0 or joined == t)

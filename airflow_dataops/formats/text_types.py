@@ -53,7 +53,7 @@ class Evidence:
     high: int = 0
     digits: int = 0
     scale: int = 0
-    inexact: bool = False
+    inexact: int = 0
     nanoseconds: bool = False
     far: bool = False
 
@@ -63,7 +63,7 @@ class Evidence:
         self.counts += other.counts
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.digits, self.scale = max(self.digits, other.digits), max(self.scale, other.scale)
-        self.inexact |= other.inexact
+        self.inexact += other.inexact
         self.nanoseconds |= other.nanoseconds
         self.far |= other.far
 
@@ -101,7 +101,8 @@ def _observe(values: pa.StringArray, seen: Evidence) -> None:
     if kind == INTEGER and (whole := convert(values, pa.int64())) is not None and not _has_dots(values):
         low, high = pc.min(whole).as_py(), pc.max(whole).as_py()
         _see_integers(seen, low, high, len(values))
-        seen.inexact |= max(-low, high) > 2**53 and not all(map(survives_double, pc.unique(values).to_pylist()))
+        if max(-low, high) > 2**53:
+            seen.inexact += sum(not survives_double(text) for text in values.to_pylist())
     elif kind in (INTEGER, FIXED) and convert(values, pa.float64()) is not None and _see_fixed(values, seen):
         pass
     elif kind in _VECTORS and (found := convert(values, _VECTORS[kind])) is not None:
@@ -158,7 +159,7 @@ def see_one(text: str, count: int, seen: Evidence) -> None:
         scale = max(-int(exponent), 0)
         seen.digits = max(seen.digits, len(digits) + int(exponent), 1)
         seen.scale = max(seen.scale, scale)
-        seen.inexact |= not survives_double(text)
+        seen.inexact += 0 if survives_double(text) else count
         if kind == INTEGER:
             seen.low, seen.high = min(seen.low, int(text)), max(seen.high, int(text))
     elif kind in (NAIVE, ZONED):
@@ -194,10 +195,27 @@ def resolve(seen: Evidence, expected: pa.DataType | None) -> pa.DataType:
         if others == 0:
             return expected
         joined, foreign = joined_type(seen, expected)
-        if foreign * 2 <= others + seen.fits:
+        if joined is not None and foreign * 2 <= others + seen.fits:
             return joined
         seen = _with_fits(seen, expected)
     return inferred_type(seen)
+
+
+def is_kept(expected: pa.DataType | None, t: pa.DataType) -> bool:
+    """Whether `t` is the expected type or a widening of it. When it is not, the head held mostly foreign values and the
+    column was inferred anew: then a misfit asks for a look at everything, and is no dead letter yet."""
+    if expected is None:
+        return False
+    if pt.is_integer(expected):
+        return bool(pt.is_integer(t) or pt.is_decimal(t))
+    if pt.is_decimal(expected):
+        return bool(pt.is_decimal(t))
+    if pt.is_float32(expected):
+        return bool(pt.is_floating(t))
+    if pt.is_date(expected) or pt.is_timestamp(expected):
+        zone = expected.tz if pt.is_timestamp(expected) else None
+        return bool(t == expected or (pt.is_timestamp(t) and t.tz == zone))
+    return bool(t == expected)
 
 
 def is_foreign(text: str, t: pa.DataType) -> bool:
@@ -205,11 +223,12 @@ def is_foreign(text: str, t: pa.DataType) -> bool:
     seen = Evidence()
     see_one(text, 1, seen)
     joined, foreign = joined_type(seen, t)
-    return foreign > 0 or joined == t
+    return joined is not None and (foreign > 0 or joined == t)
 
 
-def joined_type(seen: Evidence, t: pa.DataType) -> tuple[pa.DataType, int]:
-    """(the type of `t`'s family that also takes what is of that family, number of values that are not)."""
+def joined_type(seen: Evidence, t: pa.DataType) -> tuple[pa.DataType | None, int]:
+    """(the type of `t`'s family that also takes what is of that family, number of values that are not). None: no type of
+    the family takes them all (more than 38 digits, nanoseconds outside their calendar)."""
     counts = seen.counts
     total = sum(counts.values())
     numbers = counts[INTEGER] + counts[FIXED] + counts[FLOAT]
@@ -217,19 +236,17 @@ def joined_type(seen: Evidence, t: pa.DataType) -> tuple[pa.DataType, int]:
         if counts[FIXED] + counts[FLOAT] == 0 and seen.low >= -(2**63) and seen.high < 2**63 and not pt.is_uint64(t):
             return pa.int64(), total - numbers
         own = len(str(2 ** (t.bit_width - (not pt.is_unsigned_integer(t))) - 1))
-        wide = _decimal(max(seen.digits, own), seen.scale)
-        return (wide, total - numbers) if wide is not None else (t, total)
+        return _decimal(max(seen.digits, own), seen.scale), total - numbers
     if pt.is_decimal(t) and numbers:
-        wide = _decimal(max(seen.digits, t.precision - t.scale), max(seen.scale, t.scale))
-        return (wide, total - numbers) if wide is not None else (t, total)
+        return _decimal(max(seen.digits, t.precision - t.scale), max(seen.scale, t.scale)), total - numbers
     if pt.is_float32(t) and numbers and not seen.inexact:
         return pa.float64(), total - numbers - counts[NOT_FINITE]
     if (pt.is_date(t) or (pt.is_timestamp(t) and t.tz is None)) and counts[DATE] + counts[NAIVE]:
         unit = _unit(seen, t)
-        return (pa.timestamp(unit), total - counts[DATE] - counts[NAIVE]) if unit else (t, total)
+        return pa.timestamp(unit) if unit else None, total - counts[DATE] - counts[NAIVE]
     if pt.is_timestamp(t) and t.tz is not None and counts[ZONED]:
         unit = _unit(seen, t)
-        return (pa.timestamp(unit, t.tz), total - counts[ZONED]) if unit else (t, total)
+        return pa.timestamp(unit, t.tz) if unit else None, total - counts[ZONED]
     return t, total
 
 
@@ -252,11 +269,11 @@ def _with_fits(seen: Evidence, expected: pa.DataType) -> Evidence:
     if pt.is_integer(expected):
         bits = expected.bit_width - (not pt.is_unsigned_integer(expected))
         _see_integers(whole, 0 if pt.is_unsigned_integer(expected) else -(2**bits), 2**bits - 1, seen.fits)
-        whole.inexact |= bits > 53
+        whole.inexact += bits > 53
     elif pt.is_decimal(expected):
         whole.counts[FIXED] += seen.fits
         whole.digits = max(whole.digits, expected.precision - expected.scale)
-        whole.scale, whole.inexact = max(whole.scale, expected.scale), True
+        whole.scale, whole.inexact = max(whole.scale, expected.scale), 1
     elif pt.is_floating(expected):
         whole.counts[FLOAT] += seen.fits
     else:

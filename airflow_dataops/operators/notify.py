@@ -121,8 +121,15 @@ def _post(connection: Connection, message: Mapping[str, Any]) -> None:
     if connection.password:
         headers["Authorization"] = f"Bearer {connection.password}"
     request = urllib.request.Request(address, json.dumps(message).encode(), headers, method="POST")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310 - the scheme was checked above
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_SECONDS):
         log.info("notified %s of %s", connection.conn_id, message["event"])
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The message and its token are for the named place only: being sent elsewhere is an error."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def _mail(connection: Connection, message: Mapping[str, Any]) -> None:

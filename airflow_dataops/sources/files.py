@@ -182,18 +182,22 @@ class _Survey:
 
     def heads(self, expected: Mapping[str, pa.DataType]) -> pa.Schema:
         surveys = [self._head(file, expected) for file in self._files[:_HEADS]]
-        missing = set(expected).difference(*(survey.columns for survey in surveys))
+        schema = self.format.schema(surveys, expected)
+        missing = set(expected) - set(schema.names)
         for file in self._files[_HEADS:]:
             # A column the table has is not gone before every file was asked.
             if not missing:
                 break
             surveys.append(self._head(file, expected))
-            missing -= set(surveys[-1].columns)
+            schema = self.format.schema(surveys, expected)
+            missing -= set(schema.names)
+        if not all(self.format.keeps(expected[f.name], f.type) for f in schema if f.name in expected):
+            schema = self.everything(expected)
         self.traits = merged_traits([survey.traits for survey in surveys])
         estimates = [survey.rows_estimate for survey in surveys]
         known = [rows for rows in estimates if rows is not None]
         self.rows_estimate = sum(known) if len(known) == len(estimates) else None
-        return self.format.schema(surveys, expected)
+        return schema
 
     def everything(self, expected: Mapping[str, pa.DataType]) -> pa.Schema:
         return self.format.schema([self._look(file, expected, whole=True) for file in self._files], expected)

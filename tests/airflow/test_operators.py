@@ -7,11 +7,15 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default as default_policy
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -271,6 +275,57 @@ def test_a_failed_run_is_told_once(webhook: list[dict[str, Any]]) -> None:
     assert first["event"] == "run_failed" and "Cannot prove shop.orders_db" in first["text"]
     assert (first["path"], first["token"], first["partition_key"]) == ("/dataops/events", "Bearer t0ken", "2024-05-01")
     assert second["text"] == "Task failed: ValueError"
+
+
+class Mailbox(StreamRequestHandler):
+    """As much of SMTP as one mail needs; keeps what it was given."""
+
+    got: ClassVar[list[EmailMessage]] = []
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 ready\r\n")
+        while line := self.rfile.readline():
+            word = line[:4].upper()
+            if word == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                lines = []
+                while (text := self.rfile.readline()) != b".\r\n":
+                    lines.append(text)
+                self.got.append(message_from_bytes(b"".join(lines), policy=default_policy))
+            self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 good\r\n")
+
+
+def test_a_failed_run_is_mailed(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingTCPServer(("127.0.0.1", 0), Mailbox)
+    Thread(target=server.serve_forever, daemon=True).start()
+    extra = {"from_email": "dataops@example.com", "to_email": "ops@example.com", "disable_tls": True}
+    stored = {"conn_type": "smtp", "host": "127.0.0.1", "port": server.server_address[1], "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MAIL", json.dumps(stored))
+    verify = render(_spec(notify=["mail"])).get_task("verify")
+    verify.on_failure_callback[0]({**AirflowRun().context(verify), "exception": AirflowFailException("Cannot prove it")})
+    server.shutdown()
+    server.server_close()
+    (mail,) = Mailbox.got
+    assert (mail["To"], mail["Subject"]) == ("ops@example.com", "[dataops] shop.orders_db: run_failed")
+    assert "text: Task failed: Cannot prove it" in mail.get_content()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"conn_type": "postgres"},
+        {"conn_type": "http", "host": "file:///etc"},
+        {"conn_type": "http", "host": "127.0.0.1", "port": 1},
+    ],
+)
+def test_what_cannot_be_told_is_logged_and_nothing_more(
+    stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", json.dumps({**stored, "password": "geheim"}))
+    verify = render(_spec(notify=["bad"])).get_task("verify")
+    verify.on_failure_callback[0](AirflowRun().context(verify))
+    assert "Cannot notify connection 'bad' of run_failed" in caplog.text
+    assert "geheim" not in caplog.text
 
 
 def test_missed_freshness_is_told(shop: Path, webhook: list[dict[str, Any]]) -> None:

@@ -56,7 +56,7 @@ def shell() -> dict[str, str]:
 def test_once_ends_when_every_table_can_be_queried_and_leaves_no_process(project: Path, shell: dict[str, str]) -> None:
     ended = subprocess.run(["make", "run"], cwd=project, env=shell | {"ONCE": "1"}, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    table = re.compile(r"^(\w+\.\w+) +\w+\.\w+ +loaded +([\d,]+) +\d+ +(\d+) +f1:(\d+):[0-9a-f]{32}$", re.MULTILINE)
+    table = re.compile(r"^(\w+\.\w+) +\w+\.\w+ +loaded +([\d,]+) +\d+ +(\d+) +f1:(\d+):[0-9a-f]{32} *$", re.MULTILINE)
     shown = {name: int(rows.replace(",", "")) for name, rows, _, _ in table.findall(ended.stdout)}
     assert shown == SAMPLE == {name: int(rows) for name, _, _, rows in table.findall(ended.stdout)}, ended.stdout
     assert {name: int(n) for name, _, n, _ in table.findall(ended.stdout) if n != "0"} == {"files.long_delays": 3}

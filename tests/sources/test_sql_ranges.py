@@ -59,6 +59,8 @@ def test_ranges_over_a_cursor_neither_lose_nor_double_a_row(new_shop: NewShop, k
     shop = new_shop(kind)
     source = shop.open()
     for number, (declared, (spelled, values)) in enumerate(CURSORS.items()):
+        if kind == "generic-mariadb" and declared == "timestamptz":
+            continue  # SQLAlchemy reflects MySQL's TIMESTAMP without its zone
         shop.run(
             *(["SET time_zone = '+00:00'"] if shop.server == "mariadb" else []),
             f"CREATE TABLE t{number} (n INTEGER, c {spelled.get(shop.server, declared)} NOT NULL)",

@@ -8,6 +8,7 @@ be installed beside this package. Tables of the default schema are called `table
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -71,7 +72,10 @@ class Generic:
         schemas = self._schemas() if only is None else (only.schema,)
         chosen = {"filter_names": [only.table]} if only else {}
         found = []
-        with self._connect() as client, self._translated("describe the tables of"):
+        with self._connect() as client, self._translated("describe the tables of"), warnings.catch_warnings():
+            # What a dialect cannot parse it leaves out with a warning: a column would be lost. (An unknown type is text.)
+            warnings.simplefilter("error", exc.SAWarning)
+            warnings.filterwarnings("ignore", "Did not recognize type", exc.SAWarning)
             look = sa.inspect(client)
             for schema in schemas:
                 asked: dict[str, Any] = {"schema": schema, "kind": ObjectKind.ANY, **chosen}
@@ -137,7 +141,7 @@ class Generic:
     def _translated(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (exc.SQLAlchemyError, OSError) as error:
+        except (exc.SQLAlchemyError, exc.SAWarning, OSError) as error:
             raise self.failure(error, doing) from None
 
     def _connect(self) -> sa.Connection:
@@ -169,7 +173,10 @@ class Generic:
         )
 
     def _quote(self, name: str) -> str:
-        return self._engine.dialect.identifier_preparer.quote_identifier(str(name))
+        preparer = self._engine.dialect.identifier_preparer
+        quoted = preparer.quote_identifier(str(name))
+        # `text` doubles the % signs for drivers that need it; the preparer has done so already.
+        return quoted.replace("%%", "%") if preparer._double_percents else quoted
 
 
 class GenericStream:
