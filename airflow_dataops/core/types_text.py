@@ -48,7 +48,7 @@ def type_to_text(t: pa.DataType) -> str:
     if pt.is_struct(t):
         inner = ",".join(f"{_quote(t.field(i).name)}:{type_to_text(t.field(i).type)}" for i in range(t.num_fields))
         return f"struct<{inner}>"
-    if isinstance(t, pa.ExtensionType):
+    if isinstance(t, pa.BaseExtensionType):
         return type_to_text(t.storage_type)
     raise ValueError(f"Cannot name Arrow type {t}: no canonical text. Cast it at the edge that reads it.")
 

@@ -34,8 +34,8 @@ class AvroFormat:
     def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
         return unified(surveys)
 
-    def keeps(self, expected: pa.DataType, t: pa.DataType) -> bool:
-        return True  # the file's own schema is no guess
+    def is_settled(self, surveys: Sequence[Survey], schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> bool:
+        return True  # the files' own schema is no guess
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,

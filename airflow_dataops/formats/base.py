@@ -34,11 +34,13 @@ class Rows:
 @dataclass(slots=True)
 class Survey:
     """What one file (or its head) says of its columns: name → evidence, in the form that only its format knows.
-    `traits`: encoding, delimiter, … . `rows_estimate` is None when the file does not tell."""
+    `traits`: encoding, delimiter, … . `rows_estimate` is None when the file does not tell.
+    `complete`: every record was seen."""
 
     columns: dict[str, Any]
     traits: dict[str, str] = field(default_factory=dict)
     rows_estimate: int | None = None
+    complete: bool = False
 
 
 class SchemaChanged(Exception):
@@ -59,9 +61,9 @@ class FileFormat(Protocol):
         """One schema for all these files: union of the columns by name, in order of appearance."""
         ...
 
-    def keeps(self, expected: pa.DataType, t: pa.DataType) -> bool:
-        """Whether `t` is what became of an expected type by widening. When a head alone says otherwise, all records have
-        to be asked before the table hears of it."""
+    def is_settled(self, surveys: Sequence[Survey], schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> bool:
+        """Whether the heads' schema may stand until a value contradicts it. False: a column rests on empty values alone,
+        or is of another family than the table's, and only all records together can tell."""
         ...
 
     def rows(

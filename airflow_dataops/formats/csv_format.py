@@ -65,7 +65,7 @@ class CsvFormat:
         opened = self._open(file)
         try:
             if opened.sniffed is None:
-                return Survey({}, opened.traits, 0)
+                return Survey({}, opened.traits, 0, complete=True)
             names = opened.sniffed.names
             seen = {name: Evidence() for name in names}
             rows, used = 0, 0
@@ -75,24 +75,25 @@ class CsvFormat:
                 rows, used = rows + len(parsed.table), used + len(parsed.block.data)
                 if not whole:
                     break
-            estimate = None
+            estimate, data_bytes = None, file.size - opened.stream.taken_bytes
             if rows and opened.traits["compression"] == "none":
-                data_bytes = file.size - opened.stream.taken_bytes
                 estimate = max(round(data_bytes * rows / used), rows)
-            return Survey(dict(seen), opened.traits, estimate if rows else 0)
+            seen_all = whole or (estimate is not None and used == data_bytes)
+            return Survey(dict(seen), opened.traits, estimate if rows else 0, seen_all)
         finally:
             opened.stream.close()
 
     def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        merged: dict[str, Evidence] = {}
-        for survey in surveys:
-            for name, seen in survey.columns.items():
-                merged.setdefault(name, Evidence()).add(seen)
+        merged = _merged(surveys)
         return pa.schema([(name, resolve(seen, firm_type(expected.get(name)))) for name, seen in merged.items()])
 
-    def keeps(self, expected: pa.DataType, t: pa.DataType) -> bool:
-        firm = firm_type(expected)
-        return firm is None or is_kept(firm, t)
+    def is_settled(self, surveys: Sequence[Survey], schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> bool:
+        merged = _merged(surveys)
+        for column in schema:
+            firm = firm_type(expected.get(column.name))
+            if not merged[column.name].has_values if firm is None else not is_kept(firm, column.type):
+                return False
+        return True
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
@@ -280,6 +281,14 @@ class CsvFormat:
             problem = "value_does_not_fit", f"the text of column {column!r} is no {schema.field(column).type}"
             dead.append(_letter(file, opened.stream, problem, parsed.block.data[start:end], line, column))
         return dead
+
+
+def _merged(surveys: Sequence[Survey]) -> dict[str, Evidence]:
+    merged: dict[str, Evidence] = {}
+    for survey in surveys:
+        for name, seen in survey.columns.items():
+            merged.setdefault(name, Evidence()).add(seen)
+    return merged
 
 
 def _problems(data: bytes, spans: Spans, encoding: str) -> dict[int, tuple[str, str]]:

@@ -57,17 +57,18 @@ class JsonFormat:
     def survey(self, file: FileAccess, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
         stream, by_line = self._open(file)
         try:
-            root, count, size = Node(), 0, 0
+            root, count, size, complete = Node(), 0, 0, True
             for _, value, raw in self._records(file, stream, by_line):
                 size += len(raw) + 1
                 if isinstance(value, dict) and not _is_mangled(raw):
                     count += 1
                     root.see_fields(value.items())
                 if not whole and (size > _HEAD_BYTES or count >= _HEAD_RECORDS):
+                    complete = False
                     break
             plain = stream.traits["compression"] == "none"
             estimate = max(round(file.size * count / size), count) if size and plain else None
-            return Survey(dict(root.fields), self._traits(stream, by_line), estimate if count else 0)
+            return Survey(dict(root.fields), self._traits(stream, by_line), estimate if count else 0, complete)
         finally:
             stream.close()
 
@@ -79,9 +80,14 @@ class JsonFormat:
                 merged.setdefault(name, Node()).add(node)
         return pa.schema([(n, resolve_json(node, firm_json_type(expected.get(n)))) for n, node in merged.items()])
 
-    def keeps(self, expected: pa.DataType, t: pa.DataType) -> bool:
-        firm = firm_json_type(expected)
-        return firm is None or is_kept_json(firm, t)
+    def is_settled(self, surveys: Sequence[Survey], schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> bool:
+        for column in schema:
+            firm = firm_json_type(expected.get(column.name))
+            if firm is not None and not is_kept_json(firm, column.type):
+                return False
+            if firm != pa.string() and any(s.columns[column.name].is_guess for s in surveys if column.name in s.columns):
+                return False
+        return True
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,

@@ -134,6 +134,16 @@ class Node:
             self.fields.setdefault(name, Node()).add(node)
 
     @property
+    def is_guess(self) -> bool:
+        """Whether it rests, here or anywhere inside, on arrays or objects that held nothing."""
+        if self.total == self.lists:
+            return self.lists > 0 and (self.elements is None or not self.elements.total or self.elements.is_guess)
+        if self.total == self.objects:
+            inner = [node for node in self.fields.values() if node.total]
+            return not inner or any(node.is_guess for node in inner)
+        return False
+
+    @property
     def total(self) -> int:
         return sum(self.scalars.counts.values()) + self.lists + self.objects
 
@@ -158,7 +168,8 @@ def resolve_json(node: Node, expected: pa.DataType | None) -> pa.DataType:
     """The type of a place; `expected` is a `firm_json_type`."""
     if expected is not None:
         joined, foreign = _joined(node, expected)
-        if joined is not None and foreign * 2 <= node.total:
+        # A part of another family makes the whole another type, so that foreign records cannot be told by it.
+        if joined is not None and foreign * 2 <= node.total and (not foreign or is_kept_json(expected, joined)):
             return joined
     return _inferred(node)
 

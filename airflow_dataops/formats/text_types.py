@@ -57,6 +57,11 @@ class Evidence:
     nanoseconds: bool = False
     far: bool = False
 
+    @property
+    def has_values(self) -> bool:
+        """Whether the type rests on anything. Nothing but NULL is fine (untyped); nothing but empty texts is a guess."""
+        return bool(self.fits or self.counts) or not self.empties
+
     def add(self, other: Evidence) -> None:
         self.fits += other.fits
         self.empties += other.empties

@@ -191,7 +191,8 @@ class _Survey:
             surveys.append(self._head(file, expected))
             schema = self.format.schema(surveys, expected)
             missing -= set(schema.names)
-        if not all(self.format.keeps(expected[f.name], f.type) for f in schema if f.name in expected):
+        complete = len(surveys) == len(self._files) and all(survey.complete for survey in surveys)
+        if not complete and not self.format.is_settled(surveys, schema, expected):
             schema = self.everything(expected)
         self.traits = merged_traits([survey.traits for survey in surveys])
         estimates = [survey.rows_estimate for survey in surveys]

@@ -236,3 +236,21 @@ def test_encodings_are_no_part_of_a_value() -> None:
 )
 def test_what_the_lake_has_no_type_for_is_text(array: pa.Array, text: str) -> None:
     assert fit(array, pa.string()).values.to_pylist() == [text]
+
+
+def test_a_slice_of_nested_maps_is_taken_apart_rightly() -> None:
+    """Arrow's own cast of such a slice to lists of pairs gives wrong offsets."""
+    inner = pa.map_(pa.string(), pa.int32())
+    values = [[("a", {"m": [("x", 1), ("y", 2)]})], None, [("b", {"m": None}), ("c", {"m": [("z", 3)]})], []]
+    source = pa.array(values, pa.map_(pa.string(), pa.struct([("m", inner)])))
+    wider = pa.map_(pa.string(), pa.struct([("m", pa.map_(pa.string(), pa.int64()))]))
+    for start in range(4):
+        fitted = fit(source[start:], wider)
+        assert fitted.unfit is None and fitted.values.to_pylist() == values[start:]
+
+
+def test_what_stands_behind_a_null_map_is_nothing() -> None:
+    keys, items = pa.array([1, 300, 2]), pa.array(["a", "b", "c"])
+    maps = pa.MapArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), keys, items, mask=pa.array([False, True, False]))
+    fitted = fit(maps, pa.map_(pa.int8(), pa.string()))
+    assert fitted.unfit is None and fitted.values.to_pylist() == [[(1, "a")], None, [(2, "c")]]

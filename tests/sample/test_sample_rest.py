@@ -111,7 +111,7 @@ def test_a_run_is_started_once_even_when_the_answer_is_lost(server: Server, rest
 
 
 def test_a_refusal_is_not_repeated_and_says_why(server: Server, rest: AirflowRest) -> None:
-    with pytest.raises(InventoryError, match="HTTP 404 -> an answer. The Dag was not found"):
+    with pytest.raises(InventoryError, match=r"HTTP 404 -> an answer\. The Dag was not found"):
         rest.runs("no_such_dag")
     with pytest.raises(InventoryError, match="401"):
         AirflowRest(f"http://127.0.0.1:{server.server_port}", "admin", "wrong").dag_ids()
