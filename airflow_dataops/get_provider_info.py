@@ -15,7 +15,6 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-dataops",
         "name": "DataOps",
         "description": "An inventory of data sources becomes a fleet of DAGs; every row read is accounted for.",
-        "integrations": [{"integration-name": "DataOps", "external-doc-url": "https://airflow.apache.org/", "tags": ["software"]}],
         "operators": [
             {
                 "integration-name": "DataOps",

@@ -71,7 +71,8 @@ class MemoryCatalog(Catalog):
             if shown is None or (self.compares_and_swaps and shown.table.version != before.version):
                 found = shown.table.version if shown is not None else "none"
                 raise ConflictError(
-                    f"Cannot alter table {before.database}.{before.name}: its version is {found} -> {before.version or 'none'}. Another writer changed it. Read it again and plan again."
+                    f"Cannot alter table {before.database}.{before.name}: its version is {found} -> "
+                    f"{before.version or 'none'}. Another writer changed it. Read it again and plan again."
                 )
             version = str(int(shown.table.version) + 1)
             shown.table = replace(after, parameters=dict(after.parameters), version=version)

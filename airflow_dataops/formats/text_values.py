@@ -100,10 +100,18 @@ def _convert(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
 
 
 def _cast(texts: pa.Array, t: pa.DataType) -> pa.Array | None:
+    if pt.is_decimal(t) and pt.is_string(texts.type) and not _whole_fits(texts, t):
+        return None
     try:
         return pc.cast(texts, t)
     except _UNPARSABLE:
         return None
+
+
+def _whole_fits(texts: pa.StringArray, t: pa.DataType) -> bool:
+    """Whether the digits before the point fit: Arrow's decimal parser overflows silently on more."""
+    whole = rf"^[-+]?0*[0-9]{{0,{t.precision - t.scale}}}(\.[0-9]*)?$"
+    return bool(pc.all(pc.match_substring_regex(texts, whole), min_count=0).as_py())
 
 
 def _integers(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:

@@ -166,18 +166,22 @@ class Shop:
 NewShop = Callable[[str], Shop]
 
 
+def new_shop_of(kind: str, path: Path, request: pytest.FixtureRequest) -> Shop:
+    """`path` is where an SQLite file goes; servers are started when first asked for."""
+    if kind == "sqlite":
+        url = f"sqlite://{path}"
+        execute(url, "PRAGMA journal_mode = WAL")
+    else:
+        url = request.getfixturevalue("postgres_server" if "postgres" in kind else "mariadb_server").new_database()
+    return Shop(kind, url, [])
+
+
 @pytest.fixture(name="new_shop")
 def new_shop_fixture(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NewShop]:
     made: list[Shop] = []
 
     def make(kind: str) -> Shop:
-        if "sqlite" in kind:
-            url = f"sqlite://{tmp_path / f'shop{len(made)}.db'}"
-            execute(url, "PRAGMA journal_mode = WAL")
-        else:
-            server = request.getfixturevalue("postgres_server" if "postgres" in kind else "mariadb_server")
-            url = server.new_database()
-        made.append(Shop(kind, url, []))
+        made.append(new_shop_of(kind, tmp_path / f"shop{len(made)}.db", request))
         return made[-1]
 
     yield make

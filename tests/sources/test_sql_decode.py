@@ -26,6 +26,7 @@ TARGETS = [
     pa.bool_(), pa.int8(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.binary(), pa.date32(), pa.time64("us"),
     pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.decimal128(10, 2), pa.decimal128(38, 18), pa.decimal256(60, 0),
 ]  # fmt: skip
+SPELLINGS = ["0000-00-00", "12", "1.50", "2024-02-29", "2024-01-01 10:00", "infinity", "NaN", "true", "24:00:00", "", "\ud800"]
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -40,7 +41,7 @@ VALUES = st.one_of(
     st.datetimes(),
     st.datetimes(timezones=st.timezones()),
     st.times(),
-    st.sampled_from(["0000-00-00", "12", "1.50", "2024-02-29", "2024-01-01 10:00", "infinity", "NaN", "true", "24:00:00", "", "\ud800"]),
+    st.sampled_from(SPELLINGS),
 )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def test_table_names_read_back_and_are_never_shared(s1: str | None, t1: str, s2:
 @given(st.text(alphabet='a."'))
 def test_any_text_is_a_table_name_or_refused(text: str) -> None:
     try:
-        assert str(parse_name(text)) in (text, text.replace('"', ""))
+        assert parse_name(str(parse_name(text))) == parse_name(text)
     except InventoryError:
         assert not text or text.startswith((".", '"')) or text.endswith((".", '"')) or text.count(".") > 1 or '"' in text
 
@@ -141,11 +142,12 @@ def test_a_semicolon_inside_quotes_or_comments_ends_nothing(query: str, text: st
     assert check_query(query) == text
 
 
-@pytest.mark.parametrize(
-    "query", ["SELECT 1; SELECT 2", "SELECT ''; DROP TABLE a; --'", "SELECT 1 /* */; DROP TABLE a", ";", "a\0"]
-)
+TWO_STATEMENTS = ["SELECT 1; SELECT 2", "SELECT ''; DROP TABLE a; --'", "SELECT 1 /* */; DROP TABLE a", ";", "a\0"]
+
+
+@pytest.mark.parametrize("query", TWO_STATEMENTS)
 def test_a_second_statement_is_refused(query: str) -> None:
-    with pytest.raises(InventoryError, match="read.query"):
+    with pytest.raises(InventoryError, match=r"read\.query"):
         check_query(query)
 
 

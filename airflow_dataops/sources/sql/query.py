@@ -8,7 +8,7 @@ from airflow_dataops.core.errors import InventoryError
 
 # What may hold a semicolon without ending a statement. Databases differ in detail (backslashes, nesting); where this is
 # wrong, it is refused too much or the driver refuses it: no driver here runs two statements, or writes (read only).
-_QUIET = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*)?\$.*?\$\1\$", re.DOTALL)
+_QUIET = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/|\$((?:[A-Za-z_]\w*)?)\$.*?\$\1\$", re.DOTALL)
 
 
 def check_query(query: str) -> str:

@@ -82,6 +82,8 @@ def exact(value: object, target: pa.DataType, any_as_text: bool) -> Any:
 def _converted(value: object, target: pa.DataType) -> Any:
     if isinstance(value, memoryview | bytearray):
         value = bytes(value)
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise reason_of(value, target)
     if type(value) in native_types(target):
         return value
     if pt.is_timestamp(target) and isinstance(value, datetime):
@@ -145,7 +147,7 @@ def reason_of(value: object, target: pa.DataType) -> Unfit:
         if _BEYOND.search(value):
             return Unfit("value_out_of_range", f"a {target} outside the calendar 0001-01-01 … 9999-12-31, or infinite")
         return Unfit("value_unreadable", f"text that is not a {target}")
-    if isinstance(value, float) and not np.isfinite(value):
+    if (isinstance(value, float) and not np.isfinite(value)) or (isinstance(value, Decimal) and not value.is_finite()):
         return Unfit("value_out_of_range", "a number that is not finite")
     if type(value) in (int, float, Decimal) and (pt.is_decimal(target) or pt.is_integer(target) or pt.is_floating(target)):
         if isinstance(value, int):
