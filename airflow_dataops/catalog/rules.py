@@ -95,9 +95,10 @@ def check_values(table: CatalogTable, values: Iterable[PartitionValues]) -> None
     """InventoryError unless each has one value per partition column."""
     for one in values:
         if len(one) != len(table.partition_columns):
+            names = ", ".join(c.name for c in table.partition_columns) or "no column"
             raise InventoryError(
                 f"Cannot find partition {one} of {table.database}.{table.name}: {len(one)} values -> "
-                f"{len(table.partition_columns)}, one for each of {', '.join(c.name for c in table.partition_columns) or 'no column'}."
+                f"{len(table.partition_columns)}, one for each of {names}."
             )
         if len(order_key(one)) > MAX_VALUES_BYTES:
             raise InventoryError(

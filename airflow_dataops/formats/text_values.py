@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as pt
 
+from airflow_dataops.core.decimal_text import whole_digits_fit
+
 _SAFE_CHARS = 15  # so many digits survive a double in any case
 _FLOAT_WORDS = frozenset({"nan", "inf", "-inf", "infinity", "-infinity"})
 _NUMBER = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?")
@@ -100,18 +102,12 @@ def _convert(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
 
 
 def _cast(texts: pa.Array, t: pa.DataType) -> pa.Array | None:
-    if pt.is_decimal(t) and pt.is_string(texts.type) and not _whole_fits(texts, t):
+    if pt.is_decimal(t) and pt.is_string(texts.type) and not whole_digits_fit(texts, t):
         return None
     try:
         return pc.cast(texts, t)
     except _UNPARSABLE:
         return None
-
-
-def _whole_fits(texts: pa.StringArray, t: pa.DataType) -> bool:
-    """Whether the digits before the point fit: Arrow's decimal parser overflows silently on more."""
-    whole = rf"^[-+]?0*[0-9]{{0,{t.precision - t.scale}}}(\.[0-9]*)?$"
-    return bool(pc.all(pc.match_substring_regex(texts, whole), min_count=0).as_py())
 
 
 def _integers(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_dataops.core.drift import TableCreated
 from airflow_dataops.core.errors import DataOpsError
 from airflow_dataops.core.privacy import plan_privacy, privacy_schema
 from airflow_dataops.core.schema import TableSchema
@@ -60,6 +61,8 @@ def _sync(spec: PipelineSpec, edges: Edges, declared: SourceTable) -> tuple[str,
     plan = plan_table(table, current, observed)
     if plan.hold:
         return "held", (table.name, "; ".join(str(change) for change in plan.hold))
+    if any(isinstance(change, TableCreated) for change in plan.dead_letter):
+        return "same", table.name  # `contract.tables: discard_row`: a table made here would let the rows in
     wanted = TableSchema((*plan.schema.columns, *standard_columns(table.standards, False)))
     after = ensure_table(edges, table, wanted, why="drift_sync: declared schema", comment=declared.comment)
     if current is None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.drift_plan import DriftPlan
-from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, HoldError, ProofError, StaleError
+from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, ProofError, StaleError
 from airflow_dataops.core.offset import CursorRange
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import PipelineSpec
@@ -22,7 +22,7 @@ from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.ledger.base import BatchRecord, Claim, ClaimRequest
 from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.attempt import stage
-from airflow_dataops.steps.publish import expire_table, publish, sweep_table
+from airflow_dataops.steps.publish import expire_table, finish, sweep_table
 from airflow_dataops.steps.ranges import requests_of
 from airflow_dataops.steps.run import Edges, LoadResult, Outcome, Progress, Run, TableResult
 from airflow_dataops.steps.ties import late_ties
@@ -97,7 +97,7 @@ def _do(table: TableSpec, request: ClaimRequest, edges: Edges, run: Run) -> Tabl
         claim = edges.ledger.batches.claim(request)
         if claim.asked:
             return _perform(table, claim, edges, run)
-        publish(table, claim, edges)
+        finish(table, claim, edges)
     raise BusyError(f"Cannot claim {table.key}: {MAX_HELPED} other batches stood before it -> its turn. Try again later.")
 
 
@@ -117,12 +117,8 @@ def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableRes
             raise
         claim = edges.ledger.batches.freeze(claim, staged.content, staged.dead_letters)
         _record_drift(table, claim, staged.drift, edges)
-        if staged.drift.hold:
-            return _hold(table, claim, staged.drift, edges)
-    try:
-        partitions = publish(table, claim, edges)
-    except HoldError as error:
-        edges.ledger.batches.hold(claim, {"reason": str(error)})
+    partitions = finish(table, claim, edges)
+    if partitions is None:
         return _result(table, claim, "held", _all_held(claim), ())
     content = claim.content
     if content is None:
@@ -131,15 +127,10 @@ def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableRes
     return _result(table, claim, outcome, content.accounting, partitions)
 
 
-def _hold(table: TableSpec, claim: Claim, drift: DriftPlan, edges: Edges) -> TableResult:
-    changes = [change.to_json() for change in drift.hold]
-    edges.ledger.batches.hold(claim, {"reason": "drift", "changes": changes, "table_schema": drift.assumes})
-    return _result(table, claim, "held", _all_held(claim), ())
-
-
 def _all_held(claim: Claim) -> Accounting:
     counts = claim.content.accounting if claim.content else Accounting()
-    return replace(counts, rows_held=counts.rows_held + counts.rows_written, rows_written=0)
+    waiting = counts.rows_held + counts.rows_written + counts.rows_unchanged
+    return replace(counts, rows_held=waiting, rows_written=0, rows_unchanged=0)
 
 
 def _record_drift(table: TableSpec, claim: Claim, drift: DriftPlan, edges: Edges) -> None:

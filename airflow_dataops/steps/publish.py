@@ -6,16 +6,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable
-from airflow_dataops.core.errors import ConflictError, ForeignChangeError, ProofError
+from airflow_dataops.core.errors import ConflictError, ForeignChangeError, HoldError, ProofError
+from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
 from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, PartitionName
 from airflow_dataops.steps.build import build
 from airflow_dataops.steps.run import Edges
+from airflow_dataops.steps.staged_as import as_staged, hold_reason
 from airflow_dataops.steps.target import current_table, ensure_table
 
 TRIES = 10
+
+
+def finish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName, ...] | None:
+    """`publish`, or None when the batch has to wait for a person (its own drift, or a held batch before it): it is held
+    then, whoever staged it, even if that process died before it could hold it."""
+    reason = hold_reason(claim.content) if claim.content is not None else None
+    if reason is not None and claim.state == "frozen":
+        edges.ledger.batches.hold(claim, reason)
+        return None
+    try:
+        return publish(table, claim, edges)
+    except HoldError as error:
+        if claim.state != "frozen":
+            raise
+        edges.ledger.batches.hold(claim, {"reason": str(error)})
+        return None
 
 
 def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName, ...]:
@@ -23,6 +41,10 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
     content = claim.content
     if content is None:
         raise ProofError(f"Cannot publish batch {claim.batch_id} of {table.key}: state {claim.state} -> frozen or decided.")
+    table = as_staged(table, content)
+    if claim.state == "frozen" and _is_nothing(content) and current_table(edges, table) is None:
+        edges.ledger.batches.commit_unchanged(claim, watermark_of(claim), _files(claim))
+        return ()
     shown = ensure_table(edges, table, content.schema, why=f"batch {claim.object_name}")
     if claim.state == "frozen" and not _decide(table, claim, content, shown, edges):
         return ()
@@ -37,7 +59,7 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
             edges.ledger.batches.commit(
                 claim,
                 {name: d.epoch for name, d in decisions.items()},
-                watermark_of(table, claim),
+                watermark_of(claim),
                 _files(claim),
                 {
                     "target": table.name,
@@ -60,7 +82,7 @@ def _decide(table: TableSpec, claim: Claim, content: BatchContent, shown: Catalo
     for _ in range(TRIES):
         plans = build(table, claim, content, schema, edges)
         if not plans:
-            edges.ledger.batches.commit_unchanged(claim, watermark_of(table, claim), _files(claim))
+            edges.ledger.batches.commit_unchanged(claim, watermark_of(claim), _files(claim))
             return False
         refuse_foreign(table, {p.name: p.values for p in plans}, edges)
         try:
@@ -75,10 +97,16 @@ def _files(claim: Claim) -> tuple[FileIdentity, ...]:
     return claim.range.files if isinstance(claim.range, FileSet) else ()
 
 
-def watermark_of(table: TableSpec, claim: Claim) -> tuple[Scalar | None, Scalar] | None:
-    """(low, high) when committing moves the watermark: incremental ranges are (low, high], backfilled ones [low, high)."""
+def _is_nothing(content: BatchContent) -> bool:
+    """Every row was discarded with its table (`contract.tables: discard_row`): no table may come of it."""
+    return not content.partitions and not content.complete and not set(content.schema.names) - STANDARD_COLUMNS
+
+
+def watermark_of(claim: Claim) -> tuple[Scalar | None, Scalar] | None:
+    """(low, high) when committing moves the watermark: incremental ranges are (low, high], windows and backfilled ones
+    [low, high). The range tells, not the row: that may have been edited since."""
     read = claim.range
-    if table.read.mode != "watermark" or not isinstance(read, CursorRange) or read.low_inclusive or read.high is None:
+    if not isinstance(read, CursorRange) or read.low_inclusive or not read.high_inclusive or read.high is None:
         return None
     return read.low, read.high
 
@@ -159,7 +187,7 @@ def sweep_table(table: TableSpec, edges: Edges) -> int:
     for record in edges.ledger.batches.unfinished(table.key):
         claim = edges.ledger.batches.adopt(table.key, record.batch_id, record.generation, edges.writer, edges.nonce())
         if claim is not None:
-            publish(table, claim, edges)
+            finish(table, claim, edges)
             finished += 1
     if edges.ledger.decisions.marked(table.key) and current_table(edges, table) is not None:
         _project_marked(table, edges)

@@ -33,8 +33,8 @@ def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimReq
     try:
         actions = plan_privacy(reading.schema.names, table.privacy)
         plan = plan_table(table, current_table(edges, table), privacy_schema(reading.schema, actions))
-        if plan.hold:
-            return request
+        if plan.hold:  # whether a row is known cannot be told before a person decides; the zone is read again then
+            return None
         known: Counter[bytes] | None = None
         fresh = Fingerprint.EMPTY
         for batch in reading:

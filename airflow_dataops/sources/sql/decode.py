@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pyarrow import types as pt
 
 from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.decimal_text import whole_digits_fit
 from airflow_dataops.sources.base import Batch
 from airflow_dataops.sources.sql.database import RawColumn, SqlColumn
 from airflow_dataops.sources.sql.values import (
@@ -134,10 +135,16 @@ def _cast(array: pa.Array, target: pa.DataType, misfits: Misfits) -> pa.Array:
         moments, bad = _halving(array, lambda a: pc.cast(_on_day_zero(a), pa.timestamp("us")))
         result = pc.cast(moments, target)
     else:
-        result, bad = _halving(array, lambda a: pc.cast(a, target, safe=True))
+        result, bad = _halving(array, lambda a: _safe_cast(a, target))
     for row in bad:
         misfits[row] = NOT_UTF8 if pt.is_binary(array.type) else reason_of(array[row].as_py(), target)
     return result
+
+
+def _safe_cast(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if pt.is_decimal(target) and pt.is_string(array.type) and not whole_digits_fit(array, target):
+        raise pa.ArrowInvalid("too many digits before the point")  # Arrow itself would overflow without a word
+    return pc.cast(array, target, safe=True)
 
 
 def _on_day_zero(texts: pa.Array) -> pa.Array:

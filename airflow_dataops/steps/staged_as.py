@@ -1,0 +1,39 @@
+"""What a frozen batch says of how it was staged, so that whoever finishes it does so by those rules: the row may have been
+edited since, and the process that decided to hold it may have died before it could."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_dataops.core.drift_plan import DriftPlan
+from airflow_dataops.core.spec import WriteSpec
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.ledger.base import BatchContent
+
+WRITE, HOLD = "staged.write", "staged.hold"
+"""Keys among the content's traits; the source's own have no dot."""
+
+
+def staged_traits(traits: Mapping[str, str], table: TableSpec, drift: DriftPlan) -> dict[str, str]:
+    """The source's traits, the write rules of this moment and, when the drift is to be held, why."""
+    marks = {WRITE: table.write.model_dump_json(by_alias=True)}
+    if drift.hold:
+        changes = [change.to_json() for change in drift.hold]
+        marks[HOLD] = json.dumps({"reason": "drift", "changes": changes, "table_schema": drift.assumes})
+    return {**traits, **marks}
+
+
+def as_staged(table: TableSpec, content: BatchContent) -> TableSpec:
+    """The table with the write rules under which the content was staged: a snapshot that was to replace a partition must
+    not be appended to it because the row says `append` by now."""
+    text = content.traits.get(WRITE)
+    return table if text is None else replace(table, write=WriteSpec.model_validate_json(text))
+
+
+def hold_reason(content: BatchContent) -> Mapping[str, Any] | None:
+    """Why the batch must wait for a person; None when it may be published."""
+    text = content.traits.get(HOLD)
+    return None if text is None else dict(json.loads(text))
