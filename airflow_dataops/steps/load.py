@@ -15,7 +15,7 @@ import pyarrow as pa
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, ProofError, StaleError
-from airflow_dataops.core.offset import CursorRange
+from airflow_dataops.core.offset import CursorRange, Everything, FileSet, OffsetRange
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
@@ -84,7 +84,25 @@ def _do_all(table: TableSpec, declared: SourceTable, edges: Edges, run: Run) -> 
 def _continue(table: TableSpec, edges: Edges, run: Run) -> TableResult | None:
     """A retry of a run that died while its batch was open takes up that very batch: its range was fixed at its claim."""
     claim = edges.ledger.batches.reclaim(table.key, run.token, edges.writer, edges.nonce(), edges.lease_seconds)
-    return None if claim is None else _perform(table, claim, edges, run)
+    if claim is None:
+        return None
+    if not _is_read_so(table, claim.range):  # the row was edited since: the range means nothing to it
+        edges.ledger.batches.abandon(claim)
+        return None
+    return _perform(table, claim, edges, run)
+
+
+def _is_read_so(table: TableSpec, read: OffsetRange) -> bool:
+    """Whether the row, as it is now, reads ranges of this kind."""
+    match table.read.mode:
+        case "full":
+            return isinstance(read, Everything)
+        case "new_files":
+            return isinstance(read, FileSet)
+        case "window":
+            return isinstance(read, CursorRange) and read.cursor == table.read.cursor and read.low_inclusive
+        case _:
+            return isinstance(read, CursorRange) and read.cursor == table.read.cursor
 
 
 def _do(table: TableSpec, request: ClaimRequest, edges: Edges, run: Run) -> TableResult | None:
@@ -102,11 +120,11 @@ def _do(table: TableSpec, request: ClaimRequest, edges: Edges, run: Run) -> Tabl
 
 
 def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableResult:
-    if claim.state == "committed":
-        record = edges.ledger.batches.committed_by(run.token, table.key)
-        if record is not None:
-            return _of_record(table, record)
-        raise ProofError(f"Cannot find batch {claim.batch_id} of {table.key} -> committed by this run. This is a defect.")
+    if claim.state in ("committed", "held", "rejected"):
+        counts = claim.content.accounting if claim.content else Accounting()
+        if claim.state == "committed":
+            return _result(table, claim, "done_before", counts, ())
+        return _result(table, claim, "held", _all_held(claim), ())
     if claim.state == "open":
         try:
             staged = stage(table, claim, run.period, edges)

@@ -51,7 +51,7 @@ class Edges:
     ledger: Ledger
     dead_letters: Lake
     writer: str
-    privacy_key: bytes | None = None
+    privacy_key: bytes | None = field(default=None, repr=False)
     clock: Callable[[], float] = time.time
     nonce: Callable[[], str] = _nonce
     progress: Callable[[Progress], None] = _silent

@@ -177,12 +177,20 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-        value = value.encode("utf-8", "surrogateescape")
+        value = _bytes_of(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return {"base64": base64.b64encode(bytes(value)).decode()}
     if value is None or isinstance(value, bool | int | float | str | list | dict):
         return value
     return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _bytes_of(text: str) -> bytes:
+    """The bytes that `surrogateescape` made this text of; or its own code points, if it never was bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _json_scalar(value: pa.Scalar) -> Any:
