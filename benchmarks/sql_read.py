@@ -49,7 +49,7 @@ def make_mariadb(url: str, rows: int) -> None:
     client.cursor().execute(CREATE.format(moment="datetime(6)"))
     client.cursor().execute(
         f"""INSERT INTO t SELECT seq, seq * 7, seq * 11, seq, -seq, seq, seq / 7, seq / 3, rand(), seq * 1.25, seq * 3.1, md5(seq),
-        md5(seq + 1), concat('category ', seq % 10), 'x', repeat('y', 20), timestamp '2020-01-01' + interval seq second,
+        md5(seq + 1), concat('category ', seq % 10), 'x', repeat('y', 20), timestamp '2020-01-01 00:00:00' + interval seq second,
         date '2020-01-01' + interval (seq % 1000) day, seq % 2, NULL FROM seq_1_to_{rows}"""
     )
     client.close()
@@ -177,7 +177,7 @@ def report(kind: str, who: str, driver: str, url: str, given: argparse.Namespace
     pin = (lambda: os.sched_setaffinity(0, {0})) if given.one_core else None
     runs = []
     for _ in range(given.runs + 1):  # the first warms up
-        done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=pin)  # noqa: PLW1509
+        done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=pin)
         runs.append(json.loads(done.stdout))
     seconds = statistics.median(run["seconds"] for run in runs[1:])
     wrong = [run for run in runs if run["rows"] != given.rows or run["total"] != 7 * given.rows * (given.rows + 1) // 2]

@@ -217,7 +217,9 @@ def start_runs(airflow: SampleAirflow, rest: AirflowRest, dags: Sequence[str], d
     return followed
 
 
-def follow(airflow: SampleAirflow, rest: AirflowRest, runs: Sequence[Progress], console: Console, deadline: float) -> list[Progress]:
+def follow(
+    airflow: SampleAirflow, rest: AirflowRest, runs: Sequence[Progress], console: Console, deadline: float
+) -> list[Progress]:
     """Waits for the runs with a live display (a line per ended run when nobody watches); those that failed."""
     if not runs:
         console.print("Loads         every DAG has succeeded before; nothing is started")

@@ -161,13 +161,13 @@ def show_next_steps(airflow: SampleAirflow, console: Console) -> None:
     here = _shell_path(airflow)
     console.print(Text(f"""
 Airflow serves at {airflow.url} (login {USER} / {PASSWORD}). Ctrl-C stops it; `make run` goes on where it was.
-Try next, in a second terminal:
-  . {here}/activate                      # `dataops` and `airflow` now mean this sample
-  dataops status                             # the last batches, every row accounted for
-  dataops run nyc.reference                  # the same steps without Airflow; nothing changed, so nothing is rewritten
-  dataops verify nyc.flights                 # read the lake again and compare with the recorded fingerprints
+Try next, in a second terminal, where the first line makes `dataops` and `airflow` mean this sample:
+  . {here}/activate
+  dataops status                # the last batches, every row accounted for
+  dataops run nyc.reference     # the same steps without Airflow; nothing changed, so nothing is rewritten
+  dataops verify nyc.flights    # read the lake again and compare it with the recorded fingerprints
   airflow backfill create --dag-id ingest__nyc__weather --from-date 2013-08-01 --to-date 2013-10-01
-Add a row to inventory/files.yaml for a CSV of your own: its DAG shows in Airflow within seconds (README.md)."""))  # fmt: skip
+Add a row to inventory/ for a CSV of your own: its DAG shows in Airflow within seconds (README.md)."""))  # fmt: skip
 
 
 def _shell_path(airflow: SampleAirflow) -> str:

@@ -240,7 +240,7 @@ class CsvFormat:
             if texts is None:
                 arrays.append(pa.nulls(len(parsed.table), column.type))
                 continue
-            values = convert(texts, column.type)
+            values = convert(texts, column.type, as_written=column.name not in firm)
             misfits = 0
             if values is None:
                 if column.name not in firm:

@@ -218,8 +218,9 @@ class _Builder:
 
     def __init__(self, path: str, schema: pa.Schema, expected: Mapping[str, pa.DataType], stream: TextStream) -> None:
         self._path, self._schema, self._stream = path, schema, stream
-        self._fits = {f.name: fit_to(f.type) for f in schema}
-        self._firm = {f.name for f in schema if is_kept_json(firm_json_type(expected.get(f.name)), f.type)}
+        firm = {f.name: firm_json_type(expected.get(f.name)) for f in schema}
+        self._firm = {f.name for f in schema if is_kept_json(firm[f.name], f.type)}
+        self._fits = {f.name: fit_to(f.type, firm[f.name] if f.name in self._firm else None) for f in schema}
         self._misfits = dict.fromkeys(schema.names, 0)
         self._present = dict.fromkeys(schema.names, 0)
 
@@ -260,6 +261,7 @@ class _Builder:
         if _is_mangled(raw):
             return self._letter("bad_encoding", "a string is no Unicode text", raw, place)
         fitted: dict[str, Any] = {}
+        misfit_in: str | None = None
         for name, item in value.items():
             if item is None and name in self._fits:
                 continue
@@ -273,8 +275,10 @@ class _Builder:
                 if name not in self._firm or not misfit.foreign:
                     raise SchemaChanged(f"{self._path}: field {name}") from None
                 self._misfits[name] += 1
-                message = f"the value of field {name!r} is no {self._schema.field(name).type}"
-                return self._letter("value_does_not_fit", message, raw, place, name)
+                misfit_in = misfit_in or name
+        if misfit_in is not None:
+            message = f"the value of field {misfit_in!r} is no {self._schema.field(misfit_in).type}"
+            return self._letter("value_does_not_fit", message, raw, place, misfit_in)
         for name, column in columns.items():
             column.append(fitted.get(name))
         return None

@@ -221,7 +221,7 @@ def _takes(seen: Evidence, t: pa.DataType) -> bool:
     if pt.is_integer(t):
         bits = t.bit_width - (not pt.is_unsigned_integer(t))
         low = 0 if pt.is_unsigned_integer(t) else -(2**bits)
-        return not seen.counts[FIXED] and not seen.counts[FLOAT] and low <= seen.low and seen.high < 2**bits
+        return not seen.fractions and low <= seen.low and seen.high < 2**bits
     return seen.digits <= t.precision - t.scale and seen.scale <= t.scale
 
 
@@ -251,8 +251,9 @@ Fit = Callable[[Any], Any]
 """A value as Arrow's builder takes it for the type; raises Misfit. Never called with None."""
 
 
-def fit_to(t: pa.DataType) -> Fit:
-    """How values are fitted to a type that `resolve_json` gave."""
+def fit_to(t: pa.DataType, expected: pa.DataType | None) -> Fit:
+    """How values are fitted to a type that `resolve_json` gave. Where the table has an integer, `5.0` is 5; where only the
+    values decide, it is a fraction, wherever it stands."""
     if pt.is_null(t):
         return _refuse
     if pt.is_string(t):
@@ -260,12 +261,12 @@ def fit_to(t: pa.DataType) -> Fit:
     if pt.is_boolean(t):
         return lambda value: value if isinstance(value, bool) else _foreign()
     if pt.is_list(t):
-        inner = _inside(fit_to(t.value_type))
+        inner = _inside(fit_to(t.value_type, expected.value_type if expected is not None else None))
         return lambda value: [None if v is None else inner(v) for v in value] if isinstance(value, list) else _foreign()
     if pt.is_struct(t):
-        return _fit_struct(t)
+        return _fit_struct(t, expected)
     if pt.is_integer(t):
-        return _fit_integer(t)
+        return _fit_integer(t, as_written=expected is None)
     if pt.is_decimal(t):
         return _fit_decimal(t)
     return _fit_double
@@ -293,8 +294,9 @@ def _refuse(value: Any) -> Any:
     raise Misfit(foreign=False)
 
 
-def _fit_struct(t: pa.StructType) -> Fit:
-    fits = {f.name: _inside(fit_to(f.type)) for f in t}
+def _fit_struct(t: pa.StructType, expected: pa.DataType | None) -> Fit:
+    had = {f.name: f.type for f in expected or ()}
+    fits = {f.name: _inside(fit_to(f.type, had.get(f.name))) for f in t}
 
     def fit(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -306,14 +308,14 @@ def _fit_struct(t: pa.StructType) -> Fit:
     return fit
 
 
-def _fit_integer(t: pa.DataType) -> Fit:
+def _fit_integer(t: pa.DataType, as_written: bool) -> Fit:
     bits = t.bit_width - (not pt.is_unsigned_integer(t))
     low, high = (0 if pt.is_unsigned_integer(t) else -(2**bits)), 2**bits - 1
 
     def fit(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | Number):
             raise Misfit(foreign=True)
-        if low <= value <= high and value == int(value):
+        if low <= value <= high and value == int(value) and not (as_written and isinstance(value, Number)):
             return int(value)
         raise Misfit(foreign=_is_foreign(value, t))
 

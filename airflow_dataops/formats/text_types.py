@@ -16,7 +16,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as pt
@@ -28,6 +27,7 @@ from airflow_dataops.formats.text_values import (
     is_number,
     is_text_readable,
     layout,
+    most_digits,
     survives_double,
 )
 
@@ -54,13 +54,15 @@ class Evidence:
     digits: int = 0
     scale: int = 0
     inexact: int = 0
+    fractions: int = 0
     nanoseconds: bool = False
     far: bool = False
 
     @property
     def has_values(self) -> bool:
-        """Whether the type rests on anything. Nothing but NULL is fine (untyped); nothing but empty texts is a guess."""
-        return bool(self.fits or self.counts) or not self.empties
+        """Whether the type rests on anything. Nothing but NULL is fine (untyped); empty texts and NaN alone are texts only
+        as long as nothing else comes."""
+        return bool(self.fits or self.counts.keys() - {NOT_FINITE}) or not (self.empties or self.counts)
 
     def add(self, other: Evidence) -> None:
         self.fits += other.fits
@@ -69,6 +71,7 @@ class Evidence:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.digits, self.scale = max(self.digits, other.digits), max(self.scale, other.scale)
         self.inexact += other.inexact
+        self.fractions += other.fractions
         self.nanoseconds |= other.nanoseconds
         self.far |= other.far
 
@@ -86,7 +89,8 @@ def observe(texts: pa.StringArray, expected: pa.DataType | None) -> Evidence:
     """Evidence from some values of one column. `expected` is a `firm_type`."""
     seen = Evidence()
     if expected is not None:
-        _, misfits = convert_some(texts, expected)
+        taken, misfits = convert_some(texts, expected)
+        seen.far = pt.is_temporal(expected) and _is_far(taken)
         present = len(texts) - texts.null_count
         if not misfits.any():
             seen.fits = present
@@ -112,12 +116,17 @@ def _observe(values: pa.StringArray, seen: Evidence) -> None:
         pass
     elif kind in _VECTORS and (found := convert(values, _VECTORS[kind])) is not None:
         seen.counts[kind] += len(values)
-        if pt.is_temporal(found.type):
-            years = pc.min_max(pc.year(found))
-            seen.far |= years["min"].as_py() < _NS_YEARS[0] or years["max"].as_py() > _NS_YEARS[1]
+        seen.far |= pt.is_temporal(found.type) and _is_far(found)
     else:
         for entry in pc.value_counts(values).to_pylist():
             see_one(entry["values"], entry["counts"], seen)
+
+
+def _is_far(times: pa.Array) -> bool:
+    """Whether some are outside the calendar of nanoseconds."""
+    years = pc.min_max(pc.year(times))
+    low, high = years["min"].as_py(), years["max"].as_py()
+    return low is not None and (low < _NS_YEARS[0] or high > _NS_YEARS[1])
 
 
 _VECTORS = {BOOL: pa.bool_(), DATE: pa.date32(), NAIVE: pa.timestamp("us"), ZONED: pa.timestamp("us", "UTC")}
@@ -135,19 +144,14 @@ def _see_integers(seen: Evidence, low: int, high: int, count: int) -> None:
 
 def _see_fixed(values: pa.StringArray, seen: Evidence) -> bool:
     """Digits before and after the dot, for values that are doubles without loss. False: an exponent, or NaN."""
-    data, offsets = layout(values)
+    data, _ = layout(values)
     if data.max() > ord("9"):
         return False
-    starts, ends = offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
-    dots = np.flatnonzero(data == ord("."))
-    owner = np.searchsorted(offsets, dots, "right") - 1
-    point = ends.copy()
-    point[owner] = dots
-    whole = point - starts - (data[starts] == ord("-"))
-    seen.digits = max(seen.digits, int(whole.max()))
-    seen.scale = max(seen.scale, int((ends - point - 1).max()), 0)
-    seen.counts[FIXED] += len(dots)
-    seen.counts[INTEGER] += len(values) - len(dots)
+    whole, scale = most_digits(values)
+    seen.digits, seen.scale = max(seen.digits, whole, 1), max(seen.scale, scale)
+    dots = int((data == ord(".")).sum())
+    seen.counts[FIXED] += dots
+    seen.counts[INTEGER] += len(values) - dots
     numbers = pc.cast(values, pa.float64())
     seen.low = min(seen.low, int(pc.floor(pc.min(numbers)).as_py()))
     seen.high = max(seen.high, int(pc.ceil(pc.max(numbers)).as_py()))
@@ -165,8 +169,10 @@ def see_one(text: str, count: int, seen: Evidence) -> None:
         seen.digits = max(seen.digits, len(digits) + int(exponent), 1)
         seen.scale = max(seen.scale, scale)
         seen.inexact += 0 if survives_double(text) else count
-        if kind == INTEGER:
-            seen.low, seen.high = min(seen.low, int(text)), max(seen.high, int(text))
+        # Beyond any integer type the size does not matter, and `int` of an exponent could fill the memory.
+        whole = int(number) if number.adjusted() < _MAX_DIGITS + 2 else int(10 ** (_MAX_DIGITS + 2)) * (-1 if number < 0 else 1)
+        seen.low, seen.high = min(seen.low, whole), max(seen.high, whole)
+        seen.fractions += count if number != whole else 0
     elif kind in (NAIVE, ZONED):
         match = _TIMESTAMP.fullmatch(text)
         seen.nanoseconds |= match is not None and len(match[1] or "") > 6
@@ -297,9 +303,9 @@ def inferred_type(seen: Evidence) -> pa.DataType:
     if kinds == {INTEGER} and seen.low >= -(2**63) and seen.high < 2**63:
         return pa.int64()
     if kinds <= _NUMBERS and kinds != {NOT_FINITE}:
-        if not seen.inexact and kinds != {INTEGER}:
-            return pa.float64()
         exact = _decimal(seen.digits, seen.scale) if kinds <= {INTEGER, FIXED} else None
+        if not seen.inexact and (kinds != {INTEGER} or exact is None):
+            return pa.float64()
         return exact if exact is not None else pa.string()
     if kinds == {DATE}:
         return pa.date32()

@@ -11,14 +11,12 @@ Every check is vectorised over the buffers of a string array. The rules, once fo
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as pt
-
-from airflow_dataops.core.decimal_text import whole_digits_fit
 
 _SAFE_CHARS = 15  # so many digits survive a double in any case
 _FLOAT_WORDS = frozenset({"nan", "inf", "-inf", "infinity", "-infinity"})
@@ -34,8 +32,11 @@ def is_text_readable(t: pa.DataType) -> bool:
     )  # fmt: skip
 
 
-def convert(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
-    """All values as `t`, or None when at least one cannot be read as `t` without loss."""
+def convert(texts: pa.StringArray, t: pa.DataType, *, as_written: bool = False) -> pa.Array | None:
+    """All values as `t`, or None when at least one cannot be read as `t` without loss.
+
+    As numbers `5.0` is 5 and `1.500` fits decimal(5,2); `as_written` refuses both: where only the values decide, they must
+    lead to the same type wherever they stand."""
     if pt.is_string(t):
         return texts
     if texts.null_count == len(texts):
@@ -46,6 +47,8 @@ def convert(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
     if converted is None and _holds_empty(texts):
         texts = empty_to_null(texts)
         converted = pa.nulls(len(texts), t) if texts.null_count == len(texts) else _convert(texts, t)
+    if as_written and (pt.is_integer(t) or pt.is_decimal(t)) and most_digits(texts)[1] > (t.scale if pt.is_decimal(t) else 0):
+        return None
     return converted
 
 
@@ -95,15 +98,13 @@ def _convert(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
     if pt.is_floating(t):
         return _floats(texts, t)
     if pt.is_decimal(t):
-        return _cast(texts, t) if _is_plain(texts) else _decimals_with_exponent(texts, t)
+        return _decimals(texts, t)
     if pt.is_boolean(t) and pc.min(pc.binary_length(texts)).as_py() < len("true"):
         return None  # Arrow would take 1 and 0
     return _cast(texts, t)
 
 
 def _cast(texts: pa.Array, t: pa.DataType) -> pa.Array | None:
-    if pt.is_decimal(t) and pt.is_string(texts.type) and not whole_digits_fit(texts, t):
-        return None
     try:
         return pc.cast(texts, t)
     except _UNPARSABLE:
@@ -117,7 +118,7 @@ def _integers(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
     if found is None and _has_dot(texts):  # 5.0 is 5 when the table says integer
         longest = int(pc.max(pc.binary_length(texts)).as_py())
         scale = min(longest, 18)
-        exact = _cast(texts, pa.decimal128(38, scale))
+        exact = _decimals(texts, pa.decimal128(38, scale))
         found = None if exact is None else _cast(exact, t)
     return found
 
@@ -181,10 +182,27 @@ def _floats_by_word(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
     return pc.take(pa.array(values, pa.float64()).cast(t, safe=False), encoded.indices)
 
 
-def _decimals_with_exponent(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
-    if not all(is_number(word) for word in texts.dictionary_encode().dictionary.to_pylist()):
+def _decimals(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
+    # Arrow's cast overflows without a word when a text has more than 38 digits, or would have them at the type's scale.
+    if _is_plain(texts) and pc.max(pc.binary_length(texts)).as_py() <= 38:
+        return _cast(texts, t) if most_digits(texts)[0] <= t.precision - t.scale else None
+    encoded = texts.dictionary_encode()
+    values = [_as_decimal(word, t) for word in encoded.dictionary.to_pylist()]
+    return None if None in values else pc.take(pa.array(values, t), encoded.indices)
+
+
+def _as_decimal(text: str, t: pa.DataType) -> Decimal | None:
+    """The number, if the type holds it exactly."""
+    if not is_number(text):
         return None
-    return _cast(texts, t)
+    number = Decimal(text)
+    if not number:
+        return Decimal(0)
+    _, digits, exponent = number.as_tuple()
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    if len(digits) + int(exponent) > t.precision - t.scale or -int(exponent) - zeros > t.scale:
+        return None
+    return number.quantize(Decimal(1).scaleb(-t.scale), context=Context(prec=t.precision + 1))
 
 
 def is_number(text: str) -> bool:
@@ -211,6 +229,23 @@ def _is_plain(texts: pa.StringArray) -> bool:
     if len(zeros):
         zeros = zeros[starts[zeros] + 1 < offsets[1:][zeros]]
     return bool((data[starts[zeros] + 1] == ord(".")).all())
+
+
+def most_digits(texts: pa.StringArray) -> tuple[int, int]:
+    """(most digits before the point, most behind it) of plain numbers. A zero before the point is no digit; a bare point at
+    the end counts as one behind."""
+    data, offsets = layout(texts)
+    if not len(data):
+        return 0, 0
+    starts, ends = offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
+    dots = np.flatnonzero(data == ord("."))
+    point = ends.copy()
+    point[np.searchsorted(offsets, dots, "right") - 1] = dots
+    last = len(data) - 1
+    starts += data[np.minimum(starts, last)] == ord("-")
+    zero = data[np.minimum(starts, last)] == ord("0")
+    behind = int((ends - point).max())
+    return int((point - starts - zero).max()), max(behind - 1, 1) if behind else 0
 
 
 def _has_dot(texts: pa.StringArray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.drift import TableCreated
 from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
 from airflow_dataops.core.errors import LimitError, ProofError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS, Fingerprint
@@ -18,16 +20,25 @@ from airflow_dataops.core.partition import period_value, split
 from airflow_dataops.core.period import Period
 from airflow_dataops.core.privacy import plan_privacy, privacy_schema
 from airflow_dataops.core.schema import Column, TableSchema
-from airflow_dataops.core.standards import standard_columns
+from airflow_dataops.core.standards import BATCH_ID, standard_columns
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, StagedPartition
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved
+from airflow_dataops.steps.build import refuse_mixed
 from airflow_dataops.steps.keys import KeyedRows
 from airflow_dataops.steps.overlap import known_rows, read_range
 from airflow_dataops.steps.run import Edges, Progress
 from airflow_dataops.steps.shape import Shaper
-from airflow_dataops.steps.stage import DeadLetterFile, PartitionFiles, WrittenPartition
-from airflow_dataops.steps.target import EVERYTHING_EVOLVES, current_table, data_schema, plan_table
+from airflow_dataops.steps.stage import DeadLetterFile, PartitionFiles, Values, WrittenPartition
+from airflow_dataops.steps.staged_as import staged_traits
+from airflow_dataops.steps.target import (
+    EVERYTHING_EVOLVES,
+    current_table,
+    data_schema,
+    keys_fix_partition,
+    plan_table,
+    refuse_hidden,
+)
 
 FREE_DEAD_LETTERS = 10
 """A share says nothing about a handful: `max_share` is judged beyond this many dead letters, or when no row was good."""
@@ -84,6 +95,7 @@ class _Attempt:
         reading = edges.source.read(request)
         try:
             actions = plan_privacy(reading.schema.names, table.privacy)
+            refuse_hidden(table, actions)
             observed = privacy_schema(reading.schema, actions)
             drift = plan_table(table, current, observed)
             plan = drift
@@ -91,13 +103,15 @@ class _Attempt:
                 plan = plan_drift(None, observed, table.contract.model_copy(update=EVERYTHING_EVOLVES))
             shaper = Shaper(table, plan, actions, edges.privacy_key, self.claim.batch_id, int(edges.clock() * 1_000_000))
             if not drift.hold:
+                refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
                 shaper.overlap = known_rows(table, self.claim, plan, edges)
                 if table.write.mode == "merge":
                     self.keyed = KeyedRows(table, plan.names)
             self._write(reading, shaper)
             written = self._deduplicated(shaper)
-            _check_limits(table, shaper)
-            content = self._prove(reading, shaper, written, held=bool(drift.hold))
+            if not _discards_table(drift):
+                _check_limits(table, shaper)
+            content = self._prove(reading, shaper, written, drift)
             return Staged(content, tuple(self.letters.kept), drift, observed)
         except BaseException:
             self._abort()
@@ -111,7 +125,7 @@ class _Attempt:
             files = self.files or self._open(shaper, _has_origin(batch))
             rows, dead = shaper.shape(batch)
             self.letters.write(dead)
-            if self.table.dead_letters.max_rows is not None:
+            if self.table.dead_letters.max_rows is not None and not _discards_table(shaper.plan):
                 _check_limits(self.table, shaper, final=False)
             if rows.num_rows:
                 for values, part in split(rows, by, self.period):
@@ -123,7 +137,8 @@ class _Attempt:
                 self.edges.ledger.batches.renew(self.claim, self.edges.lease_seconds)
                 self.renewed = self.edges.clock()
         files = self.files or self._open(shaper, self.edges.source.kind == "files")
-        if all(p.column is None for p in by):  # the partition is known without a row: an empty one is a fact too
+        # The partition is known without a row: an empty one is a fact too.
+        if all(p.column is None for p in by) and not _discards_table(shaper.plan):
             files.partition(tuple(period_value(p, self.period) for p in by))
         self.letters.close()
 
@@ -134,36 +149,54 @@ class _Attempt:
         return self.files
 
     def _deduplicated(self, shaper: Shaper) -> list[WrittenPartition]:
-        """Closes the files; where several rows of a merge's delta share a key, rewrites those partitions without the
-        older ones."""
+        """Closes the files; in a merge, rewrites the partitions with rows that are not to be stored: a newer one of their key
+        is in the delta or in the table, or the table has that very row."""
         if self.files is None:
             raise ProofError(f"Cannot stage {self.table.key}: no file place was opened -> one. This is a defect.")
         written = self.files.close()
-        losers = self.keyed.losers() if self.keyed is not None else {}
-        if not losers:
+        if self.keyed is None:
+            return written
+        settled = self.keyed.settle(self._base(self.keyed, written))
+        if not settled.lost:
             return written
         again = PartitionFiles(self.edges.lake, f"{self.directory}/d", self.claim.object_name, self.table, self.schema.to_arrow())
         try:
             for part in written:
-                if part.values in losers:
+                if part.values in settled.lost:
                     again.partition(part.values)
-                    _rewrite(self.edges, part, self.schema, losers[part.values], again)
+                    _rewrite(self.edges, part, self.schema, settled.lost[part.values], again)
             replaced = {part.values: part for part in again.close()}
         except BaseException:
             again.abort()
             raise
-        shaper.rows_deduplicated += sum(len(rows) for rows in losers.values())
+        shaper.rows_deduplicated += settled.deduplicated
+        shaper.rows_unchanged += settled.unchanged
         return [replaced.get(part.values, part) for part in written]
 
-    def _prove(self, reading: Reading, shaper: Shaper, written: list[WrittenPartition], *, held: bool) -> BatchContent:
+    def _base(self, keyed: KeyedRows, written: list[WrittenPartition]) -> Iterator[tuple[Values, pa.RecordBatch]]:
+        """The rows of the table that may share a key with the delta. The claim keeps them as they are until the decision."""
+        decisions = self.edges.ledger.decisions.current(self.table.key)
+        if keys_fix_partition(self.table):
+            decisions = {part.name: decisions[part.name] for part in written if part.name in decisions}
+        schema = self.schema.to_arrow()
+        wanted = {*keyed.keys, *([keyed.order] if keyed.order else ()), "_row_fingerprint"}
+        columns = [name for name in schema.names if name in wanted]
+        for decision in decisions.values():
+            paths = [entry.path for entry in self.edges.lake.list(decision.location)]
+            for rows in self.edges.lake.read(paths, schema, columns):
+                yield decision.values, rows
+
+    def _prove(self, reading: Reading, shaper: Shaper, written: list[WrittenPartition], drift: DriftPlan) -> BatchContent:
         """The accounting equation, with `rows_written` from the files' own footers."""
-        table, decisions = self.table, {}
+        table, decisions, held = self.table, dict[str, Decision](), bool(drift.hold)
         if not held:
             decisions = self.edges.ledger.decisions.current(table.key, [part.name for part in written])
-        staged, total, rows_written, rows_unchanged = [], Fingerprint.EMPTY, 0, 0
+        staged, total, rows_written, rows_unchanged = [], Fingerprint.EMPTY, 0, shaper.rows_unchanged
         for part in written:
+            if not held and not part.rows and self._brings_nothing(part, decisions):
+                continue
             print_ = part.fingerprint
-            same = _is_unchanged(table, self.claim, part, decisions.get(part.name), self.schema)
+            same = not held and _is_unchanged(table, part, decisions.get(part.name), self.schema)
             total += print_
             rows_unchanged += part.rows if same else 0
             rows_written += 0 if same else part.rows
@@ -195,8 +228,15 @@ class _Attempt:
             complete=table.read.mode == "full"
             and table.write.mode == "overwrite_partition"
             and any(p.column is not None for p in by),
-            traits=dict(reading.traits),
+            traits=staged_traits(reading.traits, table, drift),
         )
+
+    def _brings_nothing(self, part: WrittenPartition, decisions: Mapping[str, Decision]) -> bool:
+        """An empty delta of a partition that is there, or that only rows would bring into being. (An overwritten one becomes
+        empty by it.)"""
+        if self.table.write.mode == "overwrite_partition":
+            return False
+        return part.name in decisions or any(p.column is not None for p in self.table.target.partition_by)
 
     def _abort(self) -> None:
         if self.files is not None:
@@ -226,22 +266,22 @@ def _expected(have: TableSchema | None, last: TableSchema | None, table: TableSp
     return TableSchema(tuple(columns))
 
 
-def _is_unchanged(
-    table: TableSpec, claim: Claim, part: WrittenPartition, decision: Decision | None, schema: TableSchema
-) -> bool:
-    """Whether publishing this partition would change nothing: it equals the current decision (overwrite), or brings no
-    row and takes none away (append and merge)."""
-    if decision is None:
+def _is_unchanged(table: TableSpec, part: WrittenPartition, decision: Decision | None, schema: TableSchema) -> bool:
+    """Whether overwriting this partition would change nothing: it equals the current decision."""
+    if decision is None or table.write.mode != "overwrite_partition":
         return False
-    if table.write.mode == "overwrite_partition":
-        return decision.fingerprint == str(part.fingerprint) and _holds(decision.schema, schema)
-    return part.rows == 0 and (table.write.mode == "merge" or claim.generation == 1)
+    return decision.fingerprint == str(part.fingerprint) and _holds(decision.schema, schema)
 
 
 def _holds(have: TableSchema, new: TableSchema) -> bool:
     """Whether every data column of the new files is in the standing ones, so that equal fingerprints mean equal rows
     (a new column that is all NULL does not count)."""
     return {c.name for c in new} - STANDARD_COLUMNS >= {c.name for c in have} - STANDARD_COLUMNS or have == new
+
+
+def _discards_table(plan: DriftPlan) -> bool:
+    """`contract.tables: discard_row` met a new table. Its rows did not fail, so no limit of dead letters speaks of them."""
+    return any(isinstance(change, TableCreated) for change in plan.dead_letter)
 
 
 def _has_origin(batch: Batch) -> bool:

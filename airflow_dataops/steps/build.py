@@ -9,14 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from airflow_dataops.core.errors import ProofError
+from airflow_dataops.core.errors import ProofError, RangeError
 from airflow_dataops.core.fingerprint import Fingerprint, key_fingerprints
+from airflow_dataops.core.naming import sanitise
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan, StagedPartition
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.stage import PartitionFiles, WrittenPartition
+from airflow_dataops.steps.target import keys_fix_partition
+
+BASE = "base-"
+"""Files that a merge wrote anew hold rows of many batches: their names begin with no batch id."""
 
 
 def build(table: TableSpec, claim: Claim, content: BatchContent, schema: TableSchema, edges: Edges) -> list[DecisionPlan]:
@@ -24,6 +30,22 @@ def build(table: TableSpec, claim: Claim, content: BatchContent, schema: TableSc
     standard columns, as the catalog has it after DDL."""
     current = edges.ledger.decisions.current(table.key)
     return _Builder(table, claim, content, schema, edges, current).plans()
+
+
+def refuse_mixed(table: TableSpec, claim: Claim, schema: TableSchema, edges: Edges) -> None:
+    """RangeError when an append is to run again, but its rows are by now in files that a merge wrote: no file's name tells
+    them from others, and they would stay beside those of the new generation. Asked before the batch is frozen."""
+    if table.write.mode != "append" or claim.generation == 1:
+        return
+    for decision in edges.ledger.decisions.current(table.key).values():
+        merged = [e.path for e in edges.lake.list(decision.location) if e.path.rsplit("/", 1)[-1].startswith(BASE)]
+        for rows in edges.lake.read(merged, schema.to_arrow(), columns=[c for c in schema.names if c == "_batch_id"]):
+            known = rows.column(0) if rows.num_columns else None
+            if known is None or known.null_count or pc.any(pc.equal(known, claim.batch_id)).as_py():
+                raise RangeError(
+                    f"Cannot run batch {claim.object_name} of {table.key} again by append: its rows were merged with others since "
+                    "-> in a file of their own. They would be there twice. Go back to `write.mode: merge`."
+                )
 
 
 class _Builder:
@@ -135,18 +157,14 @@ class _Builder:
     def _merge(self) -> list[DecisionPlan]:
         """New directory = base without the delta's keys + delta. A key whose partition column is not part of it may
         move: it then also leaves the partition it was in (A21)."""
-        by_origin = {c.origin: c.name for c in self.schema}
-        keys = [by_origin.get(k, k) for k in self.table.write.keys]
+        keys = [sanitise(key) for key in self.table.write.keys]
         delta = _Keys.of(self._keys(self._paths(self.content.partitions), keys))
         staged = {part.name: part for part in self.content.partitions}
-        fixed = {p.column for p in self.table.target.partition_by} <= {None, *self.table.write.keys}
-        period_only = all(p.column is None for p in self.table.target.partition_by)
+        stay_put = keys_fix_partition(self.table)
         plans = []
         for name, have in self.current.items():
             part = staged.pop(name, None)
-            if part is None and (fixed or period_only or not len(delta)):
-                continue
-            if part is not None and not part.rows and (fixed or period_only or not len(delta)):
+            if part is None and (stay_put or not len(delta)):
                 continue
             plan = self._merged(have, part, keys, delta)
             if plan is not None:
@@ -157,7 +175,7 @@ class _Builder:
         base = self._files(have)
         if part is None and not any(delta.contain(p).any() for p in self._keys(base, keys)):
             return None
-        files = PartitionFiles(self.lake, self.place, self.claim.object_name + "-base", self.table, self.schema.to_arrow())
+        files = PartitionFiles(self.lake, self.place, BASE + self.claim.object_name, self.table, self.schema.to_arrow())
         kept = before = 0
         try:
             for rows in self.lake.read(base, self.schema.to_arrow()):

@@ -39,7 +39,7 @@ class KeyedRows:
 
     def __init__(self, table: TableSpec, names: Mapping[str, str]) -> None:
         self.keys = [names.get(k, k) for k in table.write.keys]
-        order = table.write.order_by or table.read.cursor
+        order = table.write.order_by or (None if table.read.mode in ("full", "new_files") else table.read.cursor)
         self.order = names.get(order, order) if order else None
         self._table = table
         self._prints: list[Words] = []
@@ -62,7 +62,7 @@ class KeyedRows:
         self._rows.append(stamped_fingerprints(rows))
         self._parts.append(np.full(rows.num_rows, part, dtype=np.int32))
         if self.order:
-            self._orders.append(pa.concat_arrays([rows.column(self.order)]))
+            self._orders.append(rows.column(self.order))
 
     def settle(self, base: Iterable[tuple[Values, pa.RecordBatch]]) -> Settled:
         """`base`: the rows of the table as it stands (key and order columns, and `_row_fingerprint` where it is kept), with
@@ -75,14 +75,14 @@ class KeyedRows:
         stays = np.ones(len(prints), dtype=bool)
         stays[older] = False
         match = _Match(prints, order[stays[order]])
-        behind, equal, met = np.zeros(len(prints), bool), np.zeros(len(prints), bool), np.zeros(len(prints), np.uint8)
+        behind, equal, met = np.zeros(len(prints), bool), np.zeros(len(prints), bool), np.zeros(len(prints), np.int64)
         delta_rows = np.concatenate(self._rows)
         orders = pa.chunked_array(self._orders) if self._orders else None
         for values, rows in base:
             mine, theirs = match.of(key_fingerprints(rows, self.keys))
             if not len(mine):
                 continue
-            met[mine] = np.minimum(met[mine] + 1, 2)
+            np.add.at(met, mine, 1)
             if orders is not None:
                 behind[mine[_newer_in(rows.column(self.order).take(pa.array(theirs)), orders.take(pa.array(mine)))]] = True
             same = _same_rows(rows, theirs, delta_rows[mine]) & (parts[mine] == self._part_ids.get(values, -1))
@@ -145,7 +145,7 @@ class _Match:
         return self._order[at[theirs]], theirs
 
 
-def _newer_in(theirs: pa.Array, mine: pa.ChunkedArray) -> Mask:
+def _newer_in(theirs: pa.Array, mine: pa.Array | pa.ChunkedArray) -> Mask:
     """Where the table's order value is higher, NULL lowest."""
     higher = pc.greater(theirs, mine.combine_chunks() if isinstance(mine, pa.ChunkedArray) else mine)
     newer = pc.if_else(theirs.is_null(), False, pc.fill_null(higher, True))

@@ -30,13 +30,27 @@ def scope_of(table: TableSpec, period: Period) -> str:
         return WHOLE_TABLE
     if not by:
         return ""
-    if all(p.column is None for p in by):
-        return partition_name([p.name for p in by], [period_value(p, period) for p in by])
+    if all(p.column is None for p in by) and table.write.mode != "merge":
+        return _period_partition(table, period)
     return WHOLE_TABLE
+
+
+def _period_partition(table: TableSpec, period: Period) -> str:
+    """The partition that the period alone names; `""` when data columns have a say in it."""
+    by = table.target.partition_by
+    if any(p.column is not None for p in by):
+        return ""
+    return partition_name([p.name for p in by], [period_value(p, period) for p in by])
+
+
+def _is_of_period(table: TableSpec) -> bool:
+    """Whether a batch is made for its run's period. Incremental ranges are what they are, whatever run brings them."""
+    return table.read.mode in ("full", "window")
 
 
 def requests_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
     """The claims of the batches this run has to do for the table, in order; empty when there is nothing new."""
+    _refuse_snapshot(table, edges)
     match table.read.mode:
         case "full":
             return (_full(table, run, edges),)
@@ -49,6 +63,21 @@ def requests_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges)
     raise InventoryError(f"Cannot read {table.key}: read.mode {table.read.mode!r} -> full, window, watermark or new_files.")
 
 
+def _refuse_snapshot(table: TableSpec, edges: Edges) -> None:
+    """InventoryError when rows are to be appended to those of a full snapshot: the row was another mode's before, and what
+    it reads now from the beginning is there already."""
+    if table.write.mode != "append":
+        return
+    for decision in edges.ledger.decisions.current(table.key).values():
+        snapshots = {batch_id(table.key, Everything(), part) for part in ("", decision.name)}
+        if decision.rows and decision.batch_id in snapshots:
+            raise InventoryError(
+                f"Cannot append to {table.name}: {decision.name or 'the table'} holds {decision.rows} rows of a full snapshot "
+                "-> rows of ranges. The row's modes were changed, and its rows would be there twice. Use `write.mode: merge`, or "
+                "give the row another `target.table`."
+            )
+
+
 def _request(
     table: TableSpec, run: Run, edges: Edges, read: OffsetRange, *, scope: str, exclusive: bool = False, follows: bool = False
 ) -> ClaimRequest:
@@ -57,7 +86,7 @@ def _request(
         source_id=table.source_id,
         source_table=table.source_table,
         target=table.name,
-        batch_id=batch_id(table.key, read, "" if scope == WHOLE_TABLE else scope),
+        batch_id=batch_id(table.key, read, _period_partition(table, run.period) if _is_of_period(table) else ""),
         scope=scope,
         range=read,
         period_key=run.period.key,
@@ -102,10 +131,23 @@ def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) 
     low_mark = edges.ledger.offsets.watermark(table.key)
     top = edges.source.high_cursor(table.source_table, name, table.read.query)
     top = _guarded(top, kind, table, edges)
-    if top is None or (low_mark is not None and top < low_mark):  # type: ignore[operator]
+    if top is None or (low_mark is not None and _is_below(top, low_mark, table)):
         return ()
     read = CursorRange(name, low_mark, top)
     return (_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True, follows=True),)
+
+
+def _is_below(top: Scalar, mark: Scalar, table: TableSpec) -> bool:
+    """Whether nothing is left at or above the watermark. RangeError when the two have no order: the column changed its type."""
+    try:
+        return bool(top < mark)  # type: ignore[operator]
+    except TypeError:
+        found, known = type(top).__name__, type(mark).__name__
+        raise RangeError(
+            f"Cannot read {table.key} on from its watermark: cursor {table.read.cursor!r} is now a {found} -> a {known}, as the "
+            "position that is stored. What is new cannot be told. Convert the column in `read.query`, or load into a new "
+            "target table."
+        ) from None
 
 
 def _guarded(top: Scalar | None, kind: pa.DataType, table: TableSpec, edges: Edges) -> Scalar | None:

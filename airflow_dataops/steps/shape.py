@@ -40,6 +40,7 @@ class Shaper:
     overlap: Counter[bytes] = field(default_factory=Counter)
     rows_read: int = 0
     rows_deduplicated: int = 0
+    rows_unchanged: int = 0
     rows_dead_lettered: int = 0
     values_discarded: int = 0
     source: Fingerprint = Fingerprint.EMPTY

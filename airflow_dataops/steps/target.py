@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ def table_root(table: TableSpec) -> str:
 
 def current_table(edges: Edges, table: TableSpec) -> CatalogTable | None:
     """The catalog's table now; InventoryError when its partition columns are not those of the row."""
+    _check_partition_names(table)
     found = edges.catalog.get_table(table.database, table.table)
     if found is not None:
         have = tuple(c.name for c in found.partition_columns)
@@ -36,6 +38,12 @@ def current_table(edges: Edges, table: TableSpec) -> CatalogTable | None:
                 f"Cannot load table {table.name}: it is partitioned by {have or 'nothing'} -> {want or 'nothing'} as the row says. "
                 "A table's partition columns never change. Give the row another `target.table`, or its old `partition_by`."
             )
+        by = found.parameters.get("dataops.partition_by")
+        if by is not None and by != _partition_text(table):
+            raise InventoryError(
+                f"Cannot load table {table.name}: its partitions are made by {by} -> {_partition_text(table)} as the row says. "
+                "Rows of two rules would stand side by side. Give the row another `target.table`, or its old `partition_by`."
+            )
         owner = found.parameters.get("dataops.source")
         if owner is not None and owner != table.key:
             raise InventoryError(
@@ -43,6 +51,23 @@ def current_table(edges: Edges, table: TableSpec) -> CatalogTable | None:
                 "Give one of them another `target.database` or `target.table`."
             )
     return found
+
+
+def _check_partition_names(table: TableSpec) -> None:
+    names = [p.name for p in table.target.partition_by]
+    taken = sorted(STANDARD_COLUMNS & set(names)) or sorted({n for n in names if names.count(n) > 1})
+    if taken:
+        raise InventoryError(
+            f"Cannot load table {table.name}: partition column {taken[0]!r} -> a name that no other column has. Standard columns "
+            "and other partitions have theirs. Rename it in `target.partition_by`."
+        )
+
+
+def _partition_text(table: TableSpec) -> str:
+    """How rows find their partition, in one line: `dt from period_start, city from column:city`."""
+    by = {p.name: p.from_ if p.transform == "identity" else f"{p.from_} by {p.transform}" for p in table.target.partition_by}
+    parts = [f"{name} from {source}" for name, source in by.items()]
+    return ", ".join(parts) or "nothing"
 
 
 def data_schema(table: CatalogTable | None) -> TableSchema | None:
@@ -56,6 +81,30 @@ def required_columns(table: TableSpec) -> tuple[str, ...]:
     """Source columns without which the row cannot work: their absence is breaking drift."""
     named = [*table.write.keys, table.read.cursor, table.write.order_by, *(p.column for p in table.target.partition_by)]
     return tuple(dict.fromkeys(name for name in named if name))
+
+
+def keys_fix_partition(table: TableSpec) -> bool:
+    """Whether a merge's key tells its row's partition. If not (a period, or a column beside the keys), the row may have been in
+    another one before, and leaves it (INVENTORY; A21)."""
+    return {p.column for p in table.target.partition_by} <= set(table.write.keys)
+
+
+def refuse_hidden(table: TableSpec, actions: Mapping[str, str]) -> None:
+    """InventoryError when privacy takes away what the row works with: masked keys are all the same key, and hashed or masked
+    values have no order."""
+    ordering = [table.write.order_by] if table.write.mode == "merge" else []
+    if table.read.mode in ("watermark", "cdc") or (table.write.mode == "merge" and table.write.order_by is None):
+        ordering.append(table.read.cursor)
+    keys = table.write.keys if table.write.mode == "merge" else ()
+    for what, names, refused in (("key", keys, ("mask",)), ("order", ordering, ("mask", "hash"))):
+        for name in names:
+            action = actions.get(name, "keep") if name else "keep"
+            if action in refused:
+                raise InventoryError(
+                    f"Cannot load table {table.name}: `privacy.columns` makes {name!r} {action} -> keep"
+                    f"{' or hash' if what == 'key' else ''}. It is a {what} column of this row: rows could no longer be told apart "
+                    f"or put in order. Choose another column, or keep this one."
+                )
 
 
 def plan_table(table: TableSpec, current: CatalogTable | None, observed: TableSchema) -> DriftPlan:
@@ -114,7 +163,7 @@ def _create(edges: Edges, table: TableSpec, typed: tuple[Column, ...], why: str,
         location=edges.lake.uri(root),
         format=table.target.format,
         comment=comment[:256],
-        parameters={"dataops.source": table.key},
+        parameters={"dataops.source": table.key, "dataops.partition_by": _partition_text(table)},
     )
     result = edges.catalog.create_table(created)
     _audit(edges, table, "create_table", why, None, result)

@@ -16,7 +16,7 @@ from airflow_dataops.sources.base import ReadRequest
 from airflow_dataops.steps.overlap import read_range, stored_since
 from airflow_dataops.steps.ranges import overlap_low
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.target import current_table, plan_table
+from airflow_dataops.steps.target import current_table, plan_table, refuse_hidden
 
 
 def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimRequest | None:
@@ -32,6 +32,7 @@ def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimReq
     )
     try:
         actions = plan_privacy(reading.schema.names, table.privacy)
+        refuse_hidden(table, actions)
         plan = plan_table(table, current_table(edges, table), privacy_schema(reading.schema, actions))
         if plan.hold:  # whether a row is known cannot be told before a person decides; the zone is read again then
             return None

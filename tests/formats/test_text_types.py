@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -138,3 +138,20 @@ def test_slices_and_nulls_do_not_change_a_value(values: list[str | None], t: pa.
 )
 def test_types_on_first_load(values: list[str | None], t: pa.DataType) -> None:
     assert resolve(observe(texts(values), None), None) == t
+
+
+DIGITS = st.text(st.sampled_from("0123456789"), min_size=1, max_size=45)
+ZEROS = st.text(st.sampled_from("00000000001"), max_size=60)
+
+
+@given(DIGITS, ZEROS, st.integers(1, 38), st.integers(0, 38))
+def test_a_decimal_is_exact_or_refused_at_any_length(whole: str, fraction: str, precision: int, scale: int) -> None:
+    """Arrow's own cast gives 0, or something else, for many texts of more than 38 digits."""
+    text = (whole.lstrip("0") or "0") + ("." + fraction if fraction else "")
+    t = pa.decimal128(precision, min(scale, precision))
+    found = convert(texts([text]), t)
+    fits = abs(Decimal(text)) < 10 ** (t.precision - t.scale) and Decimal(text) == Decimal(text).quantize(
+        Decimal(1).scaleb(-t.scale), context=Context(prec=200)
+    )
+    assert (found is not None) == fits
+    assert found is None or found[0].as_py() == Decimal(text)

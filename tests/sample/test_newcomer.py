@@ -60,6 +60,9 @@ def test_once_ends_when_every_table_can_be_queried_and_leaves_no_process(project
     shown = {name: int(rows.replace(",", "")) for name, rows, _, _ in table.findall(ended.stdout)}
     assert shown == SAMPLE == {name: int(rows) for name, _, _, rows in table.findall(ended.stdout)}, ended.stdout
     assert {name: int(n) for name, _, n, _ in table.findall(ended.stdout) if n != "0"} == {"files.long_delays": 3}
+    for line in readme_output("make run"):
+        if not line.startswith(("Loaded ", "Airflow ")):  # times and ports differ
+            assert line in " ".join(ended.stdout.replace(f"{project}/", "").split()), f"{line}\n{ended.stdout}"
     assert "United Air Lines Inc." in ended.stdout, "the answer of the example query"
     assert not list(marked_processes(project / ".airflow"))
 
@@ -78,6 +81,11 @@ def test_the_readme_from_make_run_to_ctrl_c(project: Path, shell: dict[str, str]
                 time.sleep(2)
                 ended = in_shell(project, shell, commands)
             assert ended.returncode == 0, f"{commands}\n{ended.stdout}\n{ended.stderr}"
+            if "dataops run nyc.reference" in commands:
+                unchanged = [line.split(" 0 ")[0] for line in readme_output("dataops run nyc.reference") if "nyc." in line]
+                assert len(unchanged) == 3 and all(line in " ".join(ended.stdout.split()) for line in unchanged), ended.stdout
+            if "shop.orders" in commands:
+                assert readme_output("dataops sql shop.orders") == [" ".join(line.split()) for line in ended.stdout.splitlines()]
 
         orders = ask(project, shell, "SELECT id, customer, amount::VARCHAR AS amount, ordered_on FROM shop.orders ORDER BY id")
         assert [(o["id"], o["customer"], float(o["amount"]), o["ordered_on"]) for o in orders] == [
@@ -91,6 +99,28 @@ def test_the_readme_from_make_run_to_ctrl_c(project: Path, shell: dict[str, str]
         make.wait(60)
     assert not list(marked_processes(project / ".airflow"))
     assert "Stopped." in output.read_text("utf-8")
+
+
+@pytest.mark.soak
+def test_once_fails_and_names_what_failed(project: Path, shell: dict[str, str]) -> None:
+    """One source is not there and one row is wrong: the others are loaded, both are named, and no process stays."""
+    row = "version: 1\ndomain: broken\nsources:\n  - {name: gone, kind: files, options: {path: data/nothing-here.csv}}\n"
+    (project / "inventory" / "broken.yaml").write_text(row + "  - {name: wrong, kind: files, option: {}}\n")
+    ended = subprocess.run(["make", "run"], cwd=project, env=shell | {"ONCE": "1"}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "Error 1" in ended.stderr, ended.stdout + ended.stderr
+    assert re.search(r"inventory/broken\.yaml:5 broken\.wrong\.option: ", ended.stdout)
+    assert re.search(r"Failed: ingest__broken__gone: task discover: .*nothing-here\.csv", " ".join(ended.stdout.split()))
+    assert "United Air Lines Inc." in ended.stdout
+    assert not list(marked_processes(project / ".airflow"))
+
+
+def readme_output(mark: str) -> list[str]:
+    """The lines that the README shows as the output of something, each with single spaces."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    found = re.search(rf"<!-- output of {re.escape(mark)} -->\n```text\n(.*?)```", text, re.DOTALL)
+    assert found, mark
+    lines = [" ".join(line.split()) for line in found[1].splitlines()]
+    return [line for line in lines if line]
 
 
 def in_shell(project: Path, shell: dict[str, str], commands: str) -> subprocess.CompletedProcess[str]:

@@ -54,7 +54,7 @@ def types(*columns: pa.DataType | None) -> TableSchema | None:
 
 
 # What a writer must quote, so that the words stay what they are.
-CELL = st.one_of(WORDS.filter(lambda word: not set(word) & set(',"\r\n')), st.sampled_from(['""', '"7"']))
+CELL = st.one_of(WORDS.filter(lambda word: not set(word) & set(',"\r\n')), st.sampled_from(['""', '"7"', "5.0", "2.50"]))
 
 
 @settings(max_examples=60)
@@ -81,7 +81,7 @@ JSON_SCALAR = st.one_of(
     st.integers(-(2**70), 2**70),
     st.integers(-9, 9),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from([1.5, 0.1, -0.0]),
+    st.sampled_from([1.5, 0.1, -0.0, 5.0]),
     st.text(max_size=3),
 )
 JSON_VALUE = st.recursive(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time as clock
 import uuid
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import InventoryError, UnavailableError
 from airflow_dataops.core.offset import Everything
+from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.base import ReadRequest
+from airflow_dataops.sources.sql.postgres import Postgres
 from tests.sources.sql_databases import (
     SERVERS,
     TEXT,
@@ -152,3 +156,42 @@ def test_an_unknown_dialect_says_what_to_install() -> None:
         source_of(Connection("test", "nosuchdb", "host")).table_names()
     with pytest.raises(InventoryError, match="no ADBC driver"):
         source_of(Connection("test", "mysql", "host"), driver="adbc").table_names()
+
+
+@pytest.mark.parametrize("driver", ["adbc", "dbapi"])
+def test_a_value_that_the_database_stumbles_over_is_not_told(new_shop: NewShop, driver: str) -> None:
+    shop = new_shop(f"postgres-{driver}")
+    shop.run(
+        "CREATE TABLE t (v text)",
+        "INSERT INTO t SELECT i::text FROM generate_series(1, 300000) i",
+        "INSERT INTO t VALUES ('my secret')",
+        "CREATE VIEW numbers AS SELECT v::int AS n FROM t",
+    )
+    with pytest.raises(InventoryError, match=r"invalid input syntax.*Correct `read\.query`, or the view") as caught:
+        read_batches(shop.open(), "public.numbers")
+    assert "my secret" not in str(caught.value)
+
+
+def test_tls_is_verified_unless_the_server_is_local(new_shop: NewShop) -> None:
+    """The test servers speak no TLS, so whoever insists on it must be refused, by every driver."""
+    for kind, extra in (
+        ("postgres-adbc", {"sslmode": "verify-full", "sslrootcert": "system"}),
+        ("postgres-dbapi", {"sslmode": "verify-full", "sslrootcert": "system"}),
+        ("mariadb", {"ssl_mode": "VERIFY_IDENTITY"}),
+        ("mariadb", {"ssl_mode": "REQUIRED"}),
+    ):
+        shop = new_shop(kind)
+        with pytest.raises(InventoryError, match=r"Name its authority in the connection's extra|a valid connection"):
+            shop.open(shop.connection(extra=extra)).table_names()
+    with pytest.raises(InventoryError, match=r"one of DISABLED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"):
+        shop.open(shop.connection(extra={"ssl_mode": "maybe"})).table_names()
+    remote = Connection("test", "postgres", "db.example.com", 5432, "me", "pw", "shop")
+    assert conninfo_of(remote)["sslmode"] == "verify-full"
+    assert "sslmode" not in conninfo_of(replace(remote, host="127.0.0.1"))
+    assert conninfo_of(replace(remote, extra={"sslmode": "require"}))["sslmode"] == "require"
+
+
+def conninfo_of(connection: Connection) -> dict[str, Any]:
+    from psycopg.conninfo import conninfo_to_dict
+
+    return dict(conninfo_to_dict(Postgres(connection, SqlOptions()).conninfo))

@@ -81,16 +81,34 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def _of_python(values: Sequence[object], column: SqlColumn, misfits: Misfits) -> pa.Array:
+    """In the target's type, or as text (or bytes) that `_cast` can read."""
     target = column.type
-    kinds = set(map(type, values))
-    kinds.discard(type(None))
+    kinds = set(map(type, values)) - {type(None)}
     if not kinds:
         return pa.nulls(len(values), target)
+    whole = _at_once(values, kinds, column)
+    if whole is not None:
+        return whole
+    fitting: list[Any] = []
+    for row, value in enumerate(values):
+        try:
+            fitting.append(exact(value, target, column.any_as_text))
+        except Unfit as unfit:
+            misfits[row] = unfit
+            fitting.append(None)
+    return pa.array(fitting, target)
+
+
+def _at_once(values: Sequence[object], kinds: set[type], column: SqlColumn) -> pa.Array | None:
+    """All values converted together, if they are of one kind that pyarrow takes unchanged; None otherwise."""
+    target = column.type
     try:
         if kinds <= native_types(target):
             return pa.array(values, target)
         if kinds == {str}:
             return pa.array(values, pa.string())
+        if kinds == {float} and pt.is_decimal(target):
+            return pc.cast(pa.array(values, pa.float64()), pa.string())  # the shortest digits, as Python's repr has them
         if kinds <= {int, float, str} and (pt.is_decimal(target) or (column.any_as_text and pt.is_string(target))):
             return pa.array([None if v is None else as_text(v) for v in values], pa.string())  # type: ignore[arg-type]
         if kinds == {bytes} and column.bytes_as_text and pt.is_string(target):
@@ -102,15 +120,8 @@ def _of_python(values: Sequence[object], column: SqlColumn, misfits: Misfits) ->
         if kinds == {datetime} and pt.is_timestamp(target) and _all_zoned(values, target.tz is not None):
             return pa.array(values, target)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
-        pass  # some value does not fit: find out which, below
-    fitting: list[Any] = []
-    for row, value in enumerate(values):
-        try:
-            fitting.append(exact(value, target, column.any_as_text))
-        except Unfit as unfit:
-            misfits[row] = unfit
-            fitting.append(None)
-    return pa.array(fitting, target)
+        return None  # some value does not fit
+    return None
 
 
 def _lists_of_python(values: Sequence[object], target: pa.ListType) -> pa.Array:

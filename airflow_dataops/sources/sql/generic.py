@@ -127,7 +127,8 @@ class Generic:
         self._engine.dispose()
 
     def failure(self, error: BaseException, doing: str) -> DataOpsError:
-        found = first_line(getattr(error, "orig", None) or error, self._secrets)
+        about_data = isinstance(error, exc.DataError | exc.IntegrityError)
+        found = first_line(getattr(error, "orig", None) or error, self._secrets, may_quote_values=about_data)
         if isinstance(error, exc.NoSuchTableError):
             return inventory(self.place, doing, found, "a table that is there", "no_table")
         lost = isinstance(error, exc.DBAPIError) and (

@@ -19,7 +19,7 @@ from airflow_dataops.core.offset import Scalar
 from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.bounds import bound_value
 from airflow_dataops.sources.sql.database import Bound, RawColumn, Select, SqlColumn, SqlTable
-from airflow_dataops.sources.sql.failures import first_line, install_hint, inventory, unavailable
+from airflow_dataops.sources.sql.failures import changed, first_line, install_hint, inventory, unavailable
 from airflow_dataops.sources.sql.mysql_query import column_of_field, prepared_fields
 from airflow_dataops.sources.sql.mysql_types import column_of, quote
 from airflow_dataops.sources.sql.names import TableName
@@ -42,6 +42,7 @@ LOST = (
 
 DENIED = (1142, 1143, 1227, 1370, 1044)
 LOGIN = (1045, 1049, 1698, 1820, 1862, 4151, 2059)
+ABOUT_DATA = (1264, 1292, 1365, 1366, 1411, 1525, 1690, 3141)
 MISSING = (1146, 1051, 1109)
 
 TABLES = """
@@ -166,7 +167,7 @@ class MySQL:
 
     def failure(self, error: BaseException, doing: str) -> DataOpsError:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-        found = first_line(error, self._secrets)
+        found = first_line(error, self._secrets, may_quote_values=number in ABOUT_DATA)
         if isinstance(error, UnicodeDecodeError):
             return inventory(self.place, doing, "text that is not UTF-8", "text in its declared character set", "query")
         if number in LOST or number == 0:
@@ -177,6 +178,8 @@ class MySQL:
             return inventory(self.place, doing, found, "a login it accepts", "login")
         if number in DENIED:
             return inventory(self.place, doing, found, "a table its user may read", "denied")
+        if number in (1054, 1146) and doing == "read from":
+            return changed(self.place, doing, found)
         if number in MISSING:
             return inventory(self.place, doing, found, "a table that is there", "no_table")
         return inventory(self.place, doing, found, "a SELECT that works", "query")

@@ -13,7 +13,7 @@ from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError
 from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.database import RowStream, Select, SqlColumn, SqlTable
-from airflow_dataops.sources.sql.failures import first_line, install_hint, inventory, unavailable
+from airflow_dataops.sources.sql.failures import changed, first_line, install_hint, inventory, unavailable
 from airflow_dataops.sources.sql.names import TableName
 from airflow_dataops.sources.sql.postgres_catalog import read_names, read_tables, read_types
 from airflow_dataops.sources.sql.postgres_types import column_of, quote
@@ -164,7 +164,8 @@ class Postgres:
     def failure(self, error: BaseException, doing: str) -> DataOpsError:
         """A driver's error as ours. ADBC and psycopg both carry the server's SQLSTATE; without one it is the connection."""
         state = getattr(error, "sqlstate", None) or _state_in(str(error))
-        found = first_line(error, self._secrets)
+        about_data = state.startswith(("22", "23")) if state else "ERROR:" in str(error)
+        found = first_line(error, self._secrets, may_quote_values=about_data)
         if state is None:
             if any(s in found for s in ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")):
                 return inventory(self.place, doing, found, "a login it accepts", "login")
@@ -185,6 +186,8 @@ class Postgres:
             return inventory(self.place, doing, found, "a login it accepts", "login")
         if state == "42501":
             return inventory(self.place, doing, found, "a table its user may read", "denied")
+        if state in ("42703", "42P01") and doing == "read from":
+            return changed(self.place, doing, found)
         if state in ("42P01", "3F000"):
             return inventory(self.place, doing, found, "a table that is there", "no_table")
         return inventory(self.place, doing, found, "a SELECT that works", "query")

@@ -19,7 +19,7 @@ from airflow_dataops.core.offset import Scalar
 from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.bounds import bound_value
 from airflow_dataops.sources.sql.database import Bound, RawColumn, Select, SqlColumn, SqlTable
-from airflow_dataops.sources.sql.failures import first_line, inventory, unavailable
+from airflow_dataops.sources.sql.failures import changed, first_line, inventory, unavailable
 from airflow_dataops.sources.sql.names import TableName
 from airflow_dataops.sources.sql.sqlite_types import Kinds, column_of, misplaced, quote
 
@@ -131,6 +131,8 @@ class SQLite:
         found = first_line(error, ())
         if any(word in found for word in TRANSIENT):
             return unavailable(self.place, doing, found)
+        if found.startswith(("no such column", "no such table")) and doing == "read from":
+            return changed(self.place, doing, found)
         if "no such table" in found:
             return inventory(self.place, doing, found, "a table that is there", "no_table")
         if "unable to open" in found or "not a database" in found:
