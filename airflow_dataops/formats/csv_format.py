@@ -23,7 +23,7 @@ from airflow_dataops.formats.csv_records import Block, Spans, blocks, spans_of
 from airflow_dataops.formats.encoding import by_content, is_valid, original_bytes
 from airflow_dataops.formats.text_stream import TextStream
 from airflow_dataops.formats.text_types import Evidence, firm_type, is_foreign, is_kept, observe, resolve
-from airflow_dataops.formats.text_values import convert, convert_some
+from airflow_dataops.formats.text_values import convert, convert_widened
 
 _HEAD_BYTES = 1 << 20
 _SNIFF_BYTES = 1 << 16
@@ -106,7 +106,8 @@ class CsvFormat:
             unknown = set(opened.sniffed.names) - set(schema.names)
             if unknown:
                 raise SchemaChanged(f"{file.path}: new columns {sorted(unknown)}")
-            firm = {f.name for f in schema if is_kept(firm_type(expected.get(f.name)), f.type)}
+            types = {f.name: firm_type(expected.get(f.name)) for f in schema}
+            firm = {f.name: t for f in schema if (t := types[f.name]) is not None and is_kept(t, f.type)}
             tally: dict[str, list[int]] = {}
             size = int(min(max(opened.row_bytes * batch_rows, _MIN_BLOCK), _MAX_BLOCK))
             for parsed in self._parsed(file, opened, size):
@@ -228,7 +229,7 @@ class CsvFormat:
         return table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema), bad
 
     def _typed(
-        self, file: FileAccess, opened: _Opened, parsed: _Parsed, schema: pa.Schema, firm: set[str],
+        self, file: FileAccess, opened: _Opened, parsed: _Parsed, schema: pa.Schema, firm: dict[str, pa.DataType],
         tally: dict[str, list[int]],
     ) -> Rows:  # fmt: skip
         """The block under the schema; rows with a value that does not fit become dead letters."""
@@ -240,18 +241,18 @@ class CsvFormat:
             if texts is None:
                 arrays.append(pa.nulls(len(parsed.table), column.type))
                 continue
-            values = convert(texts, column.type, as_written=column.name not in firm)
-            misfits = 0
+            expected, misfits = firm.get(column.name), 0
+            values = convert(texts, column.type, as_written=column.type != expected)
             if values is None:
-                if column.name not in firm:
+                if expected is None:
                     raise SchemaChanged(f"{file.path}: column {column.name}")
-                values, mask = convert_some(texts, column.type)
+                values, mask = convert_widened(texts, expected, column.type)
                 misfits = int(mask.sum())
                 words = pc.unique(texts.filter(pa.array(mask))).to_pylist()
                 if not all(not word or is_foreign(word, column.type) for word in words):
                     raise SchemaChanged(f"{file.path}: column {column.name}")
                 misfit_of[column.name] = mask
-            if column.name in firm:
+            if expected is not None:
                 count = tally.setdefault(column.name, [0, 0])
                 count[0], count[1] = count[0] + misfits, count[1] + len(texts) - texts.null_count
             arrays.append(values)

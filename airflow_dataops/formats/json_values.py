@@ -266,7 +266,7 @@ def fit_to(t: pa.DataType, expected: pa.DataType | None) -> Fit:
     if pt.is_struct(t):
         return _fit_struct(t, expected)
     if pt.is_integer(t):
-        return _fit_integer(t, as_written=expected is None)
+        return _fit_integer(t, as_written=t != expected)
     if pt.is_decimal(t):
         return _fit_decimal(t)
     return _fit_double

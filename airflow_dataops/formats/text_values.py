@@ -52,10 +52,23 @@ def convert(texts: pa.StringArray, t: pa.DataType, *, as_written: bool = False) 
     return converted
 
 
-def convert_some(texts: pa.StringArray, t: pa.DataType) -> tuple[pa.Array, np.ndarray]:
+def convert_widened(texts: pa.StringArray, expected: pa.DataType, t: pa.DataType) -> tuple[pa.Array, np.ndarray]:
+    """The values as `t`, a widening of `expected` (or the same), and a bool mask of the misfits. Values that the expected
+    type takes are numbers only; those beyond it count as they are written, because they alone made the type."""
+    values, misfits = convert_some(texts, t)
+    if t == expected:
+        return values, misfits
+    beyond = convert_some(texts, expected)[1] & ~misfits
+    odd = convert_some(texts.filter(pa.array(beyond)), t, as_written=True)[1]
+    misfits = misfits.copy()
+    misfits[np.flatnonzero(beyond)[odd]] = True
+    return values, misfits
+
+
+def convert_some(texts: pa.StringArray, t: pa.DataType, *, as_written: bool = False) -> tuple[pa.Array, np.ndarray]:
     """The values as `t`, NULL where they cannot be read, and a bool mask of those places. Few misfits are found by
     halving, so that a clean column with one bad value stays vectorised."""
-    whole = convert(texts, t)
+    whole = convert(texts, t, as_written=as_written)
     if whole is not None:
         return whole, np.zeros(len(texts), np.bool_)
     encoded = texts.dictionary_encode()
@@ -64,7 +77,7 @@ def convert_some(texts: pa.StringArray, t: pa.DataType) -> tuple[pa.Array, np.nd
     spans = [(0, len(words))]
     while spans:
         start, end = spans.pop()
-        if convert(words.slice(start, end - start), t) is not None:
+        if convert(words.slice(start, end - start), t, as_written=as_written) is not None:
             continue
         if end - start == 1:
             bad[start] = True
@@ -176,10 +189,16 @@ def _floats_by_word(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
         if word.lower() not in _FLOAT_WORDS:
             if not is_number(word) or not survives_double(word):
                 return None
-            if pt.is_float32(t) and not same_number(str(np.float32(word)), word):
+            if pt.is_float32(t) and not same_number(_as_float32(word), word):
                 return None
         values.append(float(word))
     return pc.take(pa.array(values, pa.float64()).cast(t, safe=False), encoded.indices)
+
+
+def _as_float32(text: str) -> str:
+    """What the nearest float32 prints; `inf` beyond its range."""
+    with np.errstate(over="ignore"):
+        return str(np.float32(text))
 
 
 def _decimals(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:

@@ -73,6 +73,15 @@ class FileWriter(Protocol):
         """Bytes so far (compressed, what is flushed): to cut files at `file_bytes`."""
         ...
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of rows in memory that are not on their way to the file yet."""
+        ...
+
+    def flush(self) -> None:
+        """Sends the rows in memory on their way, as a smaller row group than usual."""
+        ...
+
     def close(self, metadata: Mapping[str, str]) -> None:
         """`metadata` (e.g. the file's fingerprint, known only now) goes into the footer under `dataops.` keys."""
         ...

@@ -104,17 +104,22 @@ class _Attempt:
             shaper = Shaper(table, plan, actions, edges.privacy_key, self.claim.batch_id, int(edges.clock() * 1_000_000))
             if not drift.hold:
                 refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
-                shaper.overlap = known_rows(table, self.claim, plan, edges)
+                shaper.overlap = known_rows(table, self.claim, plan, actions, edges)
                 if table.write.mode == "merge":
                     self.keyed = KeyedRows(table, plan.names)
             self._write(reading, shaper)
             written = self._deduplicated(shaper)
             if not _discards_table(drift):
-                _check_limits(table, shaper)
+                self._check_limits(shaper)
             content = self._prove(reading, shaper, written, drift)
             return Staged(content, tuple(self.letters.kept), drift, observed)
+        except LimitError:
+            self.letters.close()  # what failed is what a person now wants to see
+            self._abort()
+            raise
         except BaseException:
             self._abort()
+            self.letters.abort()
             raise
         finally:
             reading.close()
@@ -126,7 +131,7 @@ class _Attempt:
             rows, dead = shaper.shape(batch)
             self.letters.write(dead)
             if self.table.dead_letters.max_rows is not None and not _discards_table(shaper.plan):
-                _check_limits(self.table, shaper, final=False)
+                self._check_limits(shaper, final=False)
             if rows.num_rows:
                 for values, part in split(rows, by, self.period):
                     files.write(values, part)
@@ -238,10 +243,27 @@ class _Attempt:
             return False
         return part.name in decisions or any(p.column is not None for p in self.table.target.partition_by)
 
+    def _check_limits(self, shaper: Shaper, *, final: bool = True) -> None:
+        """LimitError when more records failed than the row allows: nothing is published then."""
+        dead, read = shaper.rows_dead_lettered, shaper.rows_read
+        limits = self.table.dead_letters
+        why = f"({self.letters.reasons()}) Nothing was published. The records are in {self.letters.uri}"
+        if limits.max_rows is not None and dead > limits.max_rows:
+            raise LimitError(
+                f"Cannot load {self.table.key}: {dead} dead letters -> at most {limits.max_rows} (`dead_letters.max_rows`). {why}. "
+                "Fix the source, or raise the limit."
+            )
+        share_allows = math.ceil(limits.max_share * read)
+        free = 0 if limits.max_share == 0 or dead == read else FREE_DEAD_LETTERS
+        if final and dead > max(share_allows, free):
+            raise LimitError(
+                f"Cannot load {self.table.key}: {dead} of {read} records are dead letters -> at most {limits.max_share:.2%} "
+                f"(`dead_letters.max_share`). {why}. Fix the source, or raise the limit."
+            )
+
     def _abort(self) -> None:
         if self.files is not None:
             self.files.abort()
-        self.letters.abort()
 
 
 def _rewrite(edges: Edges, part: WrittenPartition, schema: TableSchema, lost: np.ndarray, into: PartitionFiles) -> None:
@@ -286,21 +308,3 @@ def _discards_table(plan: DriftPlan) -> bool:
 
 def _has_origin(batch: Batch) -> bool:
     return batch.source_file is not None or batch.source_offsets is not None
-
-
-def _check_limits(table: TableSpec, shaper: Shaper, *, final: bool = True) -> None:
-    """LimitError when more records failed than the row allows: nothing is published then."""
-    dead, read = shaper.rows_dead_lettered, shaper.rows_read
-    limits = table.dead_letters
-    if limits.max_rows is not None and dead > limits.max_rows:
-        raise LimitError(
-            f"Cannot load {table.key}: {dead} dead letters -> at most {limits.max_rows} (`dead_letters.max_rows`). Nothing was "
-            "published. Look at `dataops dead-letters`; fix the source, or raise the limit."
-        )
-    share_allows = math.ceil(limits.max_share * read)
-    free = 0 if limits.max_share == 0 or dead == read else FREE_DEAD_LETTERS
-    if final and dead > max(share_allows, free):
-        raise LimitError(
-            f"Cannot load {table.key}: {dead} of {read} records are dead letters -> at most {limits.max_share:.2%} "
-            "(`dead_letters.max_share`). Nothing was published. Fix the source, or raise the limit."
-        )

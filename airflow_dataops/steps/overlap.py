@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.fingerprint import row_fingerprints
+from airflow_dataops.core.naming import sanitise
 from airflow_dataops.core.offset import CursorRange, Scalar
+from airflow_dataops.core.privacy import Action, apply_privacy
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import AtLeast
 from airflow_dataops.ledger.base import Claim
@@ -22,28 +25,37 @@ def read_range(table: TableSpec, claimed: CursorRange) -> CursorRange:
     return CursorRange(claimed.cursor, overlap_low(claimed, table), claimed.high, True, claimed.high_inclusive)
 
 
-def known_rows(table: TableSpec, claim: Claim, plan: DriftPlan, edges: Edges) -> Counter[bytes]:
+def known_rows(table: TableSpec, claim: Claim, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges) -> Counter[bytes]:
     """Fingerprints (16 native bytes) of stored rows at or above the zone's low end, with how often each is there."""
     claimed = claim.range
     if table.read.mode != "watermark" or not isinstance(claimed, CursorRange) or claimed.low is None or claimed.low_inclusive:
         return Counter()
-    return stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, edges, but_batch=claim.batch_id)
+    return stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, actions, edges, but_batch=claim.batch_id)
 
 
 def stored_since(
-    table: TableSpec, cursor: str, low: Scalar | None, plan: DriftPlan, edges: Edges, but_batch: str | None = None
-) -> Counter[bytes]:
+    table: TableSpec, cursor: str, low: Scalar | None, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges,
+    but_batch: str | None = None,
+) -> Counter[bytes]:  # fmt: skip
     """Fingerprints of the stored rows whose cursor (source name) is at or above `low`; not those of `but_batch`: an earlier
-    generation of the batch at work is about to be replaced, its rows are no reason to leave rows out."""
+    generation of the batch at work is about to be replaced, its rows are no reason to leave rows out. Rows that were
+    stored before a privacy rule came are known under it, too (`actions`: by source name)."""
     known: Counter[bytes] = Counter()
     column = plan.names.get(cursor, cursor)
     schema = plan.schema.to_arrow()
+    hidden: dict[str, Action] = {plan.names.get(n, sanitise(n)): a for n, a in actions.items() if a != "keep"}
     if low is None or column not in schema.names:
         return known
     for decision in edges.ledger.decisions.current(table.key).values():
         paths = [e.path for e in edges.lake.list(decision.location) if not _is_of(e.path, but_batch)]
         for batch in edges.lake.read(paths, schema, where=AtLeast(column, low)):
-            known.update(p.tobytes() for p in row_fingerprints(batch))
+            prints = row_fingerprints(batch)
+            known.update(p.tobytes() for p in prints)
+            if hidden:
+                later = row_fingerprints(
+                    apply_privacy(batch, dict.fromkeys(batch.schema.names, "keep") | hidden, edges.privacy_key)
+                )
+                known.update(p.tobytes() for p in later[(later != prints).any(axis=1)])
     return known
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +18,13 @@ from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import DataFile, FileLayout, FileWriter, Lake
 
 MAX_OPEN_FILES = 24
-"""Open files hold a row group each; beyond this the least recently used is closed, at the price of more files."""
+"""Files on disk that are open; beyond this the least recently used is closed, at the price of more files."""
+
+HELD_BYTES = 64 << 20
+"""Rows in memory of all partitions together; beyond this the fullest partitions are written until half of it is left."""
+
+ROW_GROUP_ROWS = 65_536
+"""A reader decodes whole row groups: with twice as many rows, reading back a table of 20 columns takes 40 MB more."""
 
 Values = tuple[str | None, ...]
 
@@ -58,9 +64,9 @@ class PartitionFiles:
     def __init__(self, lake: Lake, directory: str, object_name: str, table: TableSpec, schema: pa.Schema) -> None:
         self._lake, self._directory, self._object_name, self._table = lake, directory, object_name, table
         self._schema = schema
-        self._layout = FileLayout(format=table.target.format, compression=table.target.compression)
+        self._layout = FileLayout(table.target.format, table.target.compression, ROW_GROUP_ROWS)
         self._parts: OrderedDict[Values, _Part] = OrderedDict()
-        self._count = 0
+        self._count = self._held = 0
 
     def partition(self, values: Values) -> _Part:
         """The partition's place, made known even if no row ever comes (an empty partition is a fact too)."""
@@ -76,25 +82,40 @@ class PartitionFiles:
         part = self.partition(values)
         self._parts.move_to_end(values)
         if part.writer is None:
-            self._make_room()
             path = f"{part.directory}/{self._object_name}-{self._count:05d}.parquet"
             self._count += 1
             part.writer = self._lake.open_file(path, self._schema, self._layout)
+        before = part.writer.held_bytes
         part.writer.write(rows.select(self._schema.names))
+        self._held += part.writer.held_bytes - before
         part.rows += rows.num_rows
         part.print += Fingerprint.of(stamped_fingerprints(rows))
+        if self._held > HELD_BYTES:
+            self._flush_fullest()
         if part.writer.bytes_written >= self._table.target.file_bytes:
             self._close(part)
+        elif part.writer.bytes_written:
+            self._make_room()
+
+    def _flush_fullest(self) -> None:
+        writers = [part.writer for part in self._parts.values() if part.writer is not None]
+        for writer in sorted(writers, key=lambda w: -w.held_bytes):
+            if self._held <= HELD_BYTES // 2:
+                break
+            self._held -= writer.held_bytes
+            writer.flush()
+        self._make_room()
 
     def _make_room(self) -> None:
-        opened = [p for p in self._parts.values() if p.writer is not None]
-        if len(opened) >= MAX_OPEN_FILES:
-            self._close(opened[0])
+        opened = [p for p in self._parts.values() if p.writer is not None and p.writer.bytes_written]
+        for part in opened[: max(0, len(opened) - MAX_OPEN_FILES)]:
+            self._close(part)
 
     def _close(self, part: _Part) -> None:
         writer = part.writer
         if writer is None:
             return
+        self._held -= writer.held_bytes
         writer.close({"fingerprint": str(part.print), "rows": str(part.rows), "table": self._table.name, "source": self._table.key})
         footer = self._lake.footer(writer.path)
         if footer.rows != part.rows:
@@ -144,22 +165,38 @@ DEAD_LETTER_SCHEMA = pa.schema(
 
 
 class DeadLetterFile:
-    """The full records, in the restricted place; the first `KEEP` are kept at hand for the ledger's index."""
+    """The full records, in the restricted place; the first `KEEP` (of `KEEP_BYTES` together) are kept at hand for the
+    ledger's index."""
 
     KEEP = 1000
+    KEEP_BYTES = 16 << 20
 
     def __init__(self, lake: Lake, path: str, table: TableSpec, batch_id: str) -> None:
         self._lake, self._path, self._table, self._batch_id = lake, path, table, batch_id
         self._writer: FileWriter | None = None
-        self._rows = 0
+        self._rows = self._kept_bytes = 0
         self.kept: list[DeadLetter] = []
+        self._reasons: Counter[str] = Counter()
+        self._closed = False
+
+    @property
+    def uri(self) -> str:
+        return self._lake.uri(self._path)
+
+    def reasons(self) -> str:
+        """How many rows for which reason, the most frequent first; never a value."""
+        return ", ".join(f"{reason}: {rows}" for reason, rows in self._reasons.most_common(5))
 
     def write(self, letters: Sequence[DeadLetter]) -> None:
         if not letters:
             return
         if self._writer is None:
             self._writer = self._lake.open_file(self._path, DEAD_LETTER_SCHEMA, FileLayout(dictionary=(), uncompressed=()))
-        self.kept += letters[: self.KEEP - len(self.kept)]
+        for letter in letters:
+            self._reasons[letter.reason] += letter.rows
+            if len(self.kept) < self.KEEP and self._kept_bytes < self.KEEP_BYTES:
+                self.kept.append(letter)
+                self._kept_bytes += len(letter.raw)
         self._rows += len(letters)
         self._writer.write(pa.RecordBatch.from_pylist(list(self._as_rows(letters)), DEAD_LETTER_SCHEMA))
 
@@ -172,9 +209,10 @@ class DeadLetterFile:
             }  # fmt: skip
 
     def close(self) -> None:
-        """ProofError when the footer does not show what was written."""
-        if self._writer is None:
+        """ProofError when the footer does not show what was written. Safe to call again."""
+        if self._writer is None or self._closed:
             return
+        self._closed = True
         self._writer.close({"source": self._table.key, "batch_id": self._batch_id})
         footer = self._lake.footer(self._path)
         if footer.rows != self._rows:

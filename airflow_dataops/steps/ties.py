@@ -42,7 +42,7 @@ def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimReq
             rows = apply_privacy(batch.records, actions, edges.privacy_key)
             prints = row_fingerprints(conform(rows, plan, table.contract).records)
             if known is None:
-                known = stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, edges)
+                known = stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, actions, edges)
             for print_ in prints:
                 identity = print_.tobytes()
                 if known[identity] > 0:

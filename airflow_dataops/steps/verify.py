@@ -3,7 +3,7 @@ missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,15 +95,19 @@ def verify(spec: PipelineSpec, edges: Edges, tables: Sequence[str] | None = None
             held.append(name)
         else:
             table = table_spec(spec, name)
-            key = (report["batch_id"], report["generation"])
-            verified.append(_verify(table, edges, key if report["batch_id"] else ("", 0)))
+            verified.append(_verify(table, edges, report))
     return VerifyResult(tuple(verified), tuple(unfinished), tuple(held))
 
 
-def _verify(table: TableSpec, edges: Edges, batch: tuple[str, int] | None) -> TableVerified:
+def _verify(table: TableSpec, edges: Edges, report: Mapping[str, Any] | None) -> TableVerified:
+    """With `report`: what that run published (it may have done several batches), or had published before."""
     try:
         decisions = edges.ledger.decisions.current(table.key)
-        asked = [d for d in decisions.values() if batch is None or (d.batch_id, d.generation) == batch]
+        if report is None:
+            asked = list(decisions.values())
+        else:
+            batch, names = (report["batch_id"], report["generation"]), set(report["partitions"])
+            asked = [d for n, d in decisions.items() if n in names or (d.batch_id, d.generation) == batch]
         return TableVerified(table.source_table, table.name, tuple(_verify_partition(table, d, edges) for d in asked))
     except DataOpsError as error:
         return TableVerified(table.source_table, table.name, (), str(error))

@@ -93,7 +93,8 @@ def test_a_mysql_user_without_rights(new_shop: NewShop) -> None:
         source.table_names()
 
 
-@pytest.mark.parametrize("kind", SERVERS)
+# Without MySQL through SQLAlchemy (`open_sql` never goes there): PyMySQL's own cursor complains when it is collected.
+@pytest.mark.parametrize("kind", [kind for kind in SERVERS if kind != "generic-mariadb"])
 def test_a_connection_cut_in_the_middle_is_worth_a_retry(new_shop: NewShop, kind: str) -> None:
     shop = new_shop(kind)
     wide = "x" * 150

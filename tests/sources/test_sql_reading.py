@@ -48,6 +48,11 @@ def test_a_reading_sees_one_moment(shop: Shop) -> None:
     assert "late" not in codes
 
 
+def test_without_a_snapshot_the_rows_are_the_same(shop: Shop) -> None:
+    orders(shop, 20)
+    assert len(rows_of(read_batches(shop.open(), shop.name("orders"), isolation="none"))) == 20
+
+
 def test_a_reading_can_be_left_at_any_time_and_the_source_goes_on(shop: Shop) -> None:
     orders(shop, 500)
     source = shop.open()

@@ -148,3 +148,25 @@ def test_a_cursor_that_changed_its_kind_is_refused_not_guessed(world: World) -> 
     world.sql("DROP TABLE t", "CREATE TABLE t (c INTEGER)", "INSERT INTO t VALUES (5)")
     result = world.load(spec, "t")
     assert (result.error_code, result.retryable) == ("range", False), result
+
+
+def test_rows_stored_before_a_privacy_rule_came_are_known_under_it(world: World) -> None:
+    world.load(world.spec(**MARK), "orders")
+    private = world.spec(privacy={"columns": {"name": "hash"}}, **MARK)
+    check(world.load(private, "orders"), "nothing_new")
+    world.sql("INSERT INTO orders VALUES (3,'c')")
+    check(world.load(private, "orders"), rows_read=2, rows_written=1, rows_deduplicated=1)
+    check(world.load(private, "orders"), "nothing_new")
+    assert ids(world.visible(private, "orders")) == [1, 2, 3]
+
+
+def test_records_beyond_the_limit_can_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("id,name\n1,a\n" + "secret-value\n" * 5)
+    world = World(tmp_path, kind="files", options={"path": "in/*"})
+    result = world.load(world.spec(dead_letters={"max_rows": 2}), "src")
+    assert (result.error_code, result.retryable) == ("limit", False)
+    assert "secret" not in result.error
+    (kept,) = (tmp_path / "dead").rglob("*.parquet")
+    assert str(kept) in result.error
+    assert not list((tmp_path / "lake").rglob("*.parquet"))

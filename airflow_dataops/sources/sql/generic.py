@@ -153,10 +153,9 @@ class Generic:
         return self._options.schemas or (None,)
 
     def _comments(self, look: sa.Inspector, asked: Mapping[str, Any]) -> dict[Any, str]:
-        try:
-            found = look.get_multi_table_comment(**asked)
-        except NotImplementedError:
-            return {}  # a database without comments
+        if not look.dialect.supports_comments:
+            return {}
+        found = look.get_multi_table_comment(**asked)
         return {place: comment.get("text") or "" for place, comment in found.items()}
 
     def _column(self, described: Mapping[str, Any]) -> SqlColumn:
@@ -231,6 +230,6 @@ def _text(statement: str, **values: Any) -> sa.TextClause:
 def _snapshot_level(client: sa.Connection) -> str | None:
     try:
         known = client.dialect.get_isolation_level_values(client.connection.dbapi_connection)  # type: ignore[arg-type]
-    except NotImplementedError:
-        return None  # a database without a choice
+    except RuntimeError:
+        return None  # the dialect has no levels to choose from
     return next((level for level in SNAPSHOTS if level in known), None)

@@ -170,8 +170,8 @@ class MySQL:
         found = first_line(error, self._secrets, may_quote_values=number in ABOUT_DATA)
         if isinstance(error, UnicodeDecodeError):
             return inventory(self.place, doing, "text that is not UTF-8", "text in its declared character set", "query")
-        if number in LOST or number == 0:
-            if "CERTIFICATE_VERIFY_FAILED" in found or "SSL" in found:
+        if number in LOST or number in (0, 2026):
+            if number == 2026 or "CERTIFICATE_VERIFY_FAILED" in found or "SSL" in found:
                 return inventory(self.place, doing, found, "a verified TLS connection", "tls")
             return unavailable(self.place, doing, found)
         if number in LOGIN:
