@@ -52,6 +52,8 @@ def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None
         is_paused_upon_creation=False,
         tags=list(plan.tags),
         doc_md=plan.doc,
+        # Airflow would take every DAG that a file so much as builds; the loader says which ones a file is about.
+        auto_register=False,
     ) as dag:
         discover = DiscoverOperator(task_id=DISCOVER, spec=spec, platform=platform, **common)
         drift_sync = DriftSyncOperator(task_id="drift_sync", **common)

@@ -47,8 +47,8 @@ def convert(texts: pa.StringArray, t: pa.DataType, *, as_written: bool = False) 
     if converted is None and _holds_empty(texts):
         texts = empty_to_null(texts)
         converted = pa.nulls(len(texts), t) if texts.null_count == len(texts) else _convert(texts, t)
-    if as_written and (pt.is_integer(t) or pt.is_decimal(t)) and most_digits(texts)[1] > (t.scale if pt.is_decimal(t) else 0):
-        return None
+    if as_written and converted is not None and (pt.is_integer(t) or pt.is_decimal(t)):
+        return converted if _scale_written(texts) <= (t.scale if pt.is_decimal(t) else 0) else None
     return converted
 
 
@@ -265,6 +265,14 @@ def most_digits(texts: pa.StringArray) -> tuple[int, int]:
     zero = data[np.minimum(starts, last)] == ord("0")
     behind = int((ends - point).max())
     return int((point - starts - zero).max()), max(behind - 1, 1) if behind else 0
+
+
+def _scale_written(texts: pa.StringArray) -> int:
+    """The most digits behind the point, of numbers that may have an exponent."""
+    if _is_plain(texts):
+        return most_digits(texts)[1]
+    exponents = (Decimal(word).as_tuple().exponent for word in pc.unique(texts).drop_null().to_pylist() if word)
+    return max((-int(exponent) for exponent in exponents), default=0)
 
 
 def _has_dot(texts: pa.StringArray) -> bool:

@@ -52,9 +52,8 @@ def stored_since(
             prints = row_fingerprints(batch)
             known.update(p.tobytes() for p in prints)
             if hidden:
-                later = row_fingerprints(
-                    apply_privacy(batch, dict.fromkeys(batch.schema.names, "keep") | hidden, edges.privacy_key)
-                )
+                rules: dict[str, Action] = {name: hidden.get(name, "keep") for name in batch.schema.names}
+                later = row_fingerprints(apply_privacy(batch, rules, edges.privacy_key))
                 known.update(p.tobytes() for p in later[(later != prints).any(axis=1)])
     return known
 

@@ -67,6 +67,14 @@ def test_once_ends_when_every_table_can_be_queried_and_leaves_no_process(project
     assert not list(marked_processes(project / ".airflow"))
 
 
+def test_a_dag_comes_from_one_file_and_has_one_version(project: Path) -> None:
+    """Nobody edited a row: a second version would mean that parsing alone changes DAGs, every few seconds, for ever."""
+    query = "SELECT dag_id, relative_fileloc, max(version_number) FROM dag JOIN dag_version USING (dag_id) GROUP BY dag_id"
+    with closing(sqlite3.connect(project / ".airflow" / "airflow.db")) as database:
+        found = database.execute(query).fetchall()
+    assert len(found) == 5 and {row[1:] for row in found} == {("ingest.py", 1)}, found
+
+
 def test_the_readme_from_make_run_to_ctrl_c(project: Path, shell: dict[str, str]) -> None:
     output = project / "make-run.txt"
     with open(output, "wb") as file:

@@ -10,19 +10,19 @@ from pyarrow import types as pt
 
 from airflow_dataops.core.errors import RangeError
 from airflow_dataops.core.offset import Scalar
-from airflow_dataops.sources.sql.database import Bound
+from airflow_dataops.sources.sql.database import SqlColumn
 
 
-def bound_value(bound: Bound) -> Scalar:
-    """The bound's value in the column's own kind. RangeError when comparing the two would need a guess: the column's type
+def bound_value(column: SqlColumn, value: Scalar) -> Scalar:
+    """The value in the column's own kind. RangeError when comparing the two would need a guess: the column's type
     has changed since the position was stored."""
-    value, target = bound.value, bound.column.type
+    target = column.type
     if pt.is_timestamp(target) and isinstance(value, date) and not isinstance(value, datetime) and target.tz is None:
         return datetime(value.year, value.month, value.day)
     if _comparable(value, target):
         return value
     raise RangeError(
-        f"Cannot compare {bound.column.name} with a stored position: the column is {bound.column.declared}, the position a "
+        f"Cannot compare {column.name} with a stored position: the column is {column.declared}, the position a "
         f"{_kind(value)} -> the same kind. The column's type has changed since. Load the table anew, or convert the "
         "column in `read.query`."
     )

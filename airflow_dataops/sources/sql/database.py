@@ -65,7 +65,8 @@ class SqlTable:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One end of a range: `column operator value`, with operator one of `<`, `<=`, `>`, `>=`."""
+    """One end of a range: `column operator value`, with operator one of `<`, `<=`, `>`, `>=`; the value is of the column's
+    own kind (`bounds.bound_value`)."""
 
     column: SqlColumn
     operator: str
@@ -98,6 +99,10 @@ class Select:
         wanted = [c.expression for c in self.columns] + [c.guard for c in self.columns if c.guard]
         return f"SELECT {', '.join(wanted)} FROM {self.relation} q{condition}{order}"
 
+
+FETCH_ROWS = 16384
+"""The most rows that are Python objects at a time: more of them take memory, and fall out of the processor's cache before
+they become columns."""
 
 RawColumn: TypeAlias = "pa.Array | Sequence[object]"
 """One column of some rows as the driver gives it: an Arrow array, or Python values."""

@@ -19,8 +19,7 @@ from sqlalchemy.engine.reflection import ObjectKind
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError, InventoryError
 from airflow_dataops.core.options import SqlOptions
-from airflow_dataops.sources.sql.bounds import bound_value
-from airflow_dataops.sources.sql.database import RawColumn, Select, SqlColumn, SqlTable
+from airflow_dataops.sources.sql.database import FETCH_ROWS, RawColumn, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import first_line, inventory, unavailable
 from airflow_dataops.sources.sql.generic_types import arrow_type
 from airflow_dataops.sources.sql.names import TableName
@@ -183,12 +182,12 @@ class GenericStream:
     """One SELECT in one transaction (always rolled back), on a pooled connection."""
 
     def __init__(self, database: Generic, client: sa.Connection, select: Select) -> None:
-        self._database, self._client, self._rows = database, client, select.batch_rows
-        options: dict[str, Any] = {"stream_results": True, "max_row_buffer": select.batch_rows}
+        self._database, self._client, self._rows = database, client, min(select.batch_rows, FETCH_ROWS)
+        options: dict[str, Any] = {"stream_results": True, "max_row_buffer": self._rows}
         if select.isolation == "snapshot" and (level := _snapshot_level(client)):
             options["isolation_level"] = level
         client = client.execution_options(**options)
-        values = {f"bound_{n}": bound_value(b) for n, b in enumerate(select.bounds, 1)}
+        values = {f"bound_{n}": b.value for n, b in enumerate(select.bounds, 1)}
         self._result = client.execute(_text(_statement(select), **values))
 
     def __iter__(self) -> Iterator[list[RawColumn]]:

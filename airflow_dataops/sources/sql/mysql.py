@@ -17,8 +17,7 @@ from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError, InventoryError
 from airflow_dataops.core.offset import Scalar
 from airflow_dataops.core.options import SqlOptions
-from airflow_dataops.sources.sql.bounds import bound_value
-from airflow_dataops.sources.sql.database import Bound, RawColumn, Select, SqlColumn, SqlTable
+from airflow_dataops.sources.sql.database import FETCH_ROWS, Bound, RawColumn, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import changed, first_line, install_hint, inventory, unavailable
 from airflow_dataops.sources.sql.mysql_query import column_of_field, prepared_fields
 from airflow_dataops.sources.sql.mysql_types import column_of, quote
@@ -219,8 +218,8 @@ class MySQLStream:
     """One SELECT in one read-only transaction, on a connection of its own."""
 
     def __init__(self, database: MySQL, client: Any, select: Select, timeout_seconds: int | None) -> None:
-        self._database, self._client, self._rows = database, client, select.batch_rows
-        values = [_literal(bound_value(b)) for b in select.bounds]
+        self._database, self._client, self._rows = database, client, min(select.batch_rows, FETCH_ROWS)
+        values = [_literal(b.value) for b in select.bounds]
         self._cursor = client.cursor()
         if timeout_seconds:
             maria = "mariadb" in str(client.server_version).lower()
@@ -276,9 +275,11 @@ def _literal(value: Scalar) -> object:
 
 def hang_up(client: Any) -> None:
     """Ends a connection that may be in the middle of a result. (An SSCursor's own close would read all the rest.)"""
-    if client._result is not None:
+    if client._result is not None and client._result.unbuffered_active:
         client._result.unbuffered_active = False
-    client._force_close()
+        client._force_close()
+    elif client.open:
+        client.close()
 
 
 def _arguments(connection: Connection, host: str, port: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import adbc_driver_manager
 import adbc_driver_postgresql.dbapi
 import pyarrow as pa
 
-from airflow_dataops.sources.sql.bounds import bound_value
 from airflow_dataops.sources.sql.database import RawColumn, Select
 from airflow_dataops.sources.sql.postgres_values import ISOLATION, bound_sql, value_text
 
@@ -65,7 +64,7 @@ class ArrowStream:
         self._cursor.execute(f"BEGIN ISOLATION LEVEL {ISOLATION[select.isolation]} READ ONLY")
         # COPY takes no parameters; bound values travel as settings of the transaction, so they never are SQL.
         settings = [f"set_config('{k}', '{v}', true)" for k, v in owner.database.session().items()]
-        values = [value_text(bound_value(b)) for b in select.bounds]
+        values = [value_text(b.value) for b in select.bounds]
         settings += [f"set_config('dataops.bound_{n}', ${n}, true)" for n in range(1, len(values) + 1)]
         self._cursor.execute(f"SELECT {', '.join(settings)}", values or None)
         self._cursor.fetchall()

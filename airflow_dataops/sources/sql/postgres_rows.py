@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from pyarrow import types as pt
 
-from airflow_dataops.sources.sql.bounds import bound_value
-from airflow_dataops.sources.sql.database import RawColumn, Select, SqlColumn
+from airflow_dataops.sources.sql.database import FETCH_ROWS, RawColumn, Select, SqlColumn
 from airflow_dataops.sources.sql.postgres_values import ISOLATION, bound_sql, value_text
 
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ class PsycopgStream:
     """One SELECT in one read-only transaction, on a connection of its own."""
 
     def __init__(self, database: Postgres, select: Select) -> None:
-        self._database, self._rows = database, select.batch_rows
+        self._database, self._rows = database, min(select.batch_rows, FETCH_ROWS)
         self._connection = database.connect()
         try:
             self._connection.execute(f"BEGIN ISOLATION LEVEL {ISOLATION[select.isolation]} READ ONLY".encode())
             for number, bound in enumerate(select.bounds, 1):
-                values = (f"dataops.bound_{number}", value_text(bound_value(bound)))
+                values = (f"dataops.bound_{number}", value_text(bound.value))
                 self._connection.execute("SELECT set_config(%s, %s, true)", values)
             self._cursor = self._connection.cursor(name="dataops")
             self._cursor.execute(replace(select, columns=tuple(map(_as_text, select.columns))).text(bound_sql).encode())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from airflow_dataops.core.errors import InventoryError, RangeError
 from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar
 from airflow_dataops.sources.base import ReadRequest, SourceTable
+from airflow_dataops.sources.sql.bounds import bound_value
 from airflow_dataops.sources.sql.database import Bound, Database, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.decode import Decoder
 from airflow_dataops.sources.sql.names import TableName, parse_name
@@ -100,8 +101,9 @@ class SqlSource:
             isolation=request.isolation,
         )
         schema = declared.schema()
+        traits = self._facts()
         stream = self._database.stream(select)
-        return SqlReading(schema, self._facts(), stream, Decoder(request.table, declared.columns, schema.to_arrow()))
+        return SqlReading(schema, traits, stream, Decoder(request.table, declared.columns, schema.to_arrow()))
 
     def close(self) -> None:
         opened, self._opened = self._opened, None
@@ -120,9 +122,9 @@ class SqlSource:
         column = self._column(declared, asked.cursor)
         bounds = []
         if asked.low is not None:
-            bounds.append(Bound(column, ">=" if asked.low_inclusive else ">", asked.low))
+            bounds.append(Bound(column, ">=" if asked.low_inclusive else ">", bound_value(column, asked.low)))
         if asked.high is not None:
-            bounds.append(Bound(column, "<=" if asked.high_inclusive else "<", asked.high))
+            bounds.append(Bound(column, "<=" if asked.high_inclusive else "<", bound_value(column, asked.high)))
         return tuple(bounds)
 
     def _declared(self, table: str, query: str | None) -> tuple[SqlTable, str]:

@@ -17,16 +17,12 @@ from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError, InventoryError, RangeError
 from airflow_dataops.core.offset import Scalar
 from airflow_dataops.core.options import SqlOptions
-from airflow_dataops.sources.sql.bounds import bound_value
-from airflow_dataops.sources.sql.database import Bound, RawColumn, Select, SqlColumn, SqlTable
+from airflow_dataops.sources.sql.database import FETCH_ROWS, Bound, RawColumn, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import changed, first_line, inventory, unavailable
 from airflow_dataops.sources.sql.names import TableName
 from airflow_dataops.sources.sql.sqlite_types import Kinds, column_of, misplaced, quote
 
 WAIT_SECONDS = 30
-FETCH_ROWS = 16384
-"""Larger fetches are slower: the rows fall out of the processor's cache before they become columns."""
-
 TRANSIENT = ("locked", "busy", "disk i/o error", "interrupted")
 
 TABLES = """
@@ -115,9 +111,10 @@ class SQLite:
         return int(self._ask(f"SELECT count(*) FROM {relation} AS q WHERE {misplaced(column)}")[0][0])
 
     def stream(self, select: Select) -> SQLiteStream:
+        values = [_bound(b) for b in select.bounds]
         client = self._connect()
         try:
-            return SQLiteStream(self, client, select, self._options.statement_timeout_seconds)
+            return SQLiteStream(self, client, select, values, self._options.statement_timeout_seconds)
         except sqlite3.Error as error:
             client.close()
             raise self.failure(error, "read from") from None
@@ -188,11 +185,17 @@ class SQLite:
 class SQLiteStream:
     """One SELECT in one read transaction, on a connection of its own."""
 
-    def __init__(self, database: SQLite, client: sqlite3.Connection, select: Select, timeout_seconds: int | None) -> None:
-        self._database, self._client = database, client
+    def __init__(
+        self,
+        database: SQLite,
+        client: sqlite3.Connection,
+        select: Select,
+        values: list[Any],
+        timeout_seconds: int | None,
+    ) -> None:
+        self._database, self._client, self._values = database, client, values
         self._rows = min(select.batch_rows, FETCH_ROWS)
         self._text = select.text(lambda n, bound: "?")
-        self._values = [_bound(b) for b in select.bounds]
         if timeout_seconds:
             deadline = time.monotonic() + timeout_seconds
             client.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
@@ -237,7 +240,7 @@ def _keeping_bytes(data: bytes) -> str:
 
 def _bound(bound: Bound) -> int | float | str | bytes:
     """The value in the form in which the column is compared (see `sqlite_types`)."""
-    value = bound_value(bound)
+    value = bound.value
     if isinstance(value, Decimal):
         return _number(value, bound)
     if isinstance(value, datetime):
