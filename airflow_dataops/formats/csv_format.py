@@ -58,6 +58,7 @@ class CsvFormat:
     name = "csv"
 
     def __init__(self, options: FilesOptions) -> None:
+        _check_marks(options)
         self.options = options
         self._nulls = list(options.null_values)
 
@@ -319,6 +320,18 @@ def _without(data: bytes, spans: Spans, bad: list[int]) -> tuple[bytes, Spans]:
     kept[bad] = False
     rest = Spans(spans.starts[kept], spans.ends[kept], spans.lines[kept], spans.malformed[kept])
     return b"\n".join(parts) + b"\n" * bool(parts), rest
+
+
+def _check_marks(options: FilesOptions) -> None:
+    for name, mark in (("delimiter", options.delimiter), ("quote", options.quote)):
+        if mark is not None and (not mark.isascii() or mark in "\r\n\0"):
+            raise InventoryError(
+                f"Cannot read CSV with {name} {mark!r} -> one ASCII character that ends no line. Correct `options.{name}`."
+            )
+    if options.delimiter is not None and options.delimiter == options.quote:
+        raise InventoryError(
+            f"Cannot read CSV with {options.delimiter!r} as delimiter and as quote -> two characters. Correct one of them."
+        )
 
 
 def _check_names(names: tuple[str, ...], path: str, encoding: str) -> None:

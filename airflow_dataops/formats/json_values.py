@@ -160,6 +160,8 @@ def firm_json_type(expected: pa.DataType | None) -> pa.DataType | None:
     if pt.is_struct(expected):
         fields = [(f.name, firm_json_type(f.type)) for f in expected]
         return None if any(t is None for _, t in fields) else pa.struct(fields)
+    if pt.is_float32(expected):
+        return pa.float64()
     scalar = pt.is_integer(expected) or pt.is_float64(expected) or pt.is_decimal128(expected) or pt.is_boolean(expected)
     return expected if scalar else None
 

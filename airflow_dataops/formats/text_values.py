@@ -27,7 +27,7 @@ _UNPARSABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 def is_text_readable(t: pa.DataType) -> bool:
     """Whether text can be converted to this type here at all."""
     return bool(
-        pt.is_integer(t) or pt.is_float32(t) or pt.is_float64(t) or pt.is_decimal128(t) or pt.is_boolean(t)
+        pt.is_integer(t) or pt.is_float64(t) or pt.is_decimal128(t) or pt.is_boolean(t)
         or pt.is_date32(t) or pt.is_timestamp(t) or pt.is_string(t) or pt.is_null(t)
     )  # fmt: skip
 
@@ -43,12 +43,10 @@ def convert(texts: pa.StringArray, t: pa.DataType, *, as_written: bool = False) 
         return pa.nulls(len(texts), t)
     if pt.is_null(t):
         return None
-    converted = _convert(texts, t)
+    converted = _convert(texts, t, as_written)
     if converted is None and _holds_empty(texts):
         texts = empty_to_null(texts)
-        converted = pa.nulls(len(texts), t) if texts.null_count == len(texts) else _convert(texts, t)
-    if as_written and converted is not None and (pt.is_integer(t) or pt.is_decimal(t)):
-        return converted if _scale_written(texts) <= (t.scale if pt.is_decimal(t) else 0) else None
+        converted = pa.nulls(len(texts), t) if texts.null_count == len(texts) else _convert(texts, t, as_written)
     return converted
 
 
@@ -105,13 +103,13 @@ def _holds_empty(texts: pa.StringArray) -> bool:
     return bool(pc.any(pc.equal(texts, "")).as_py())
 
 
-def _convert(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
+def _convert(texts: pa.StringArray, t: pa.DataType, as_written: bool) -> pa.Array | None:
     if pt.is_integer(t):
-        return _integers(texts, t)
+        return _integers(texts, t, as_written)
     if pt.is_floating(t):
-        return _floats(texts, t)
+        return _doubles(texts)
     if pt.is_decimal(t):
-        return _decimals(texts, t)
+        return None if as_written and _scale_written(texts) > t.scale else _decimals(texts, t)
     if pt.is_boolean(t) and pc.min(pc.binary_length(texts)).as_py() < len("true"):
         return None  # Arrow would take 1 and 0
     return _cast(texts, t)
@@ -124,11 +122,11 @@ def _cast(texts: pa.Array, t: pa.DataType) -> pa.Array | None:
         return None
 
 
-def _integers(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
+def _integers(texts: pa.StringArray, t: pa.DataType, as_written: bool) -> pa.Array | None:
     if not _is_plain(texts):
         return None
     found = _cast(texts, t)
-    if found is None and _has_dot(texts):  # 5.0 is 5 when the table says integer
+    if found is None and not as_written and _has_dot(texts):  # 5.0 is 5 when the table says integer
         longest = int(pc.max(pc.binary_length(texts)).as_py())
         scale = min(longest, 18)
         exact = _decimals(texts, pa.decimal128(38, scale))
@@ -136,19 +134,12 @@ def _integers(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
     return found
 
 
-def _floats(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
+def _doubles(texts: pa.StringArray) -> pa.Array | None:
     if not _is_plain(texts):
-        return _floats_by_word(texts, t)
+        return _doubles_by_word(texts)
     doubles = _cast(texts, pa.float64())
     if doubles is None:
         return None
-    if pt.is_float32(t):
-        narrow = pc.cast(doubles, t, safe=False)
-        same = pc.equal(pc.cast(narrow, pa.float64()), doubles)
-        # A float32's own shortest text (0.1) is no exact double: compare as a float32 prints it.
-        if not pc.all(same).as_py() and not _all_survive(texts, narrow):
-            return None
-        return narrow
     lengths = pc.binary_length(texts)
     if pc.max(lengths).as_py() <= _SAFE_CHARS:
         return doubles
@@ -181,24 +172,15 @@ def survives_double(text: str) -> bool:
         return False
 
 
-def _floats_by_word(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
+def _doubles_by_word(texts: pa.StringArray) -> pa.Array | None:
     """Exponents, NaN and infinities: rare enough for a look at each distinct text."""
     encoded = texts.dictionary_encode()
     values = []
     for word in encoded.dictionary.to_pylist():
-        if word.lower() not in _FLOAT_WORDS:
-            if not is_number(word) or not survives_double(word):
-                return None
-            if pt.is_float32(t) and not same_number(_as_float32(word), word):
-                return None
+        if word.lower() not in _FLOAT_WORDS and not (is_number(word) and survives_double(word)):
+            return None
         values.append(float(word))
-    return pc.take(pa.array(values, pa.float64()).cast(t, safe=False), encoded.indices)
-
-
-def _as_float32(text: str) -> str:
-    """What the nearest float32 prints; `inf` beyond its range."""
-    with np.errstate(over="ignore"):
-        return str(np.float32(text))
+    return pc.take(pa.array(values, pa.float64()), encoded.indices)
 
 
 def _decimals(texts: pa.StringArray, t: pa.DataType) -> pa.Array | None:
@@ -268,11 +250,11 @@ def most_digits(texts: pa.StringArray) -> tuple[int, int]:
 
 
 def _scale_written(texts: pa.StringArray) -> int:
-    """The most digits behind the point, of numbers that may have an exponent."""
+    """The most digits behind the point, of numbers that may have an exponent; 0 for what is no number."""
     if _is_plain(texts):
         return most_digits(texts)[1]
-    exponents = (Decimal(word).as_tuple().exponent for word in pc.unique(texts).drop_null().to_pylist() if word)
-    return max((-int(exponent) for exponent in exponents), default=0)
+    words = (word for word in pc.unique(texts).drop_null().to_pylist() if is_number(word))
+    return max((-int(Decimal(word).as_tuple().exponent) for word in words), default=0)
 
 
 def _has_dot(texts: pa.StringArray) -> bool:

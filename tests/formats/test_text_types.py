@@ -6,7 +6,6 @@ import datetime as dt
 from decimal import Context, Decimal
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -54,8 +53,6 @@ def same(text: str, value: Any, t: pa.DataType) -> bool:
     if isinstance(value, int):
         return Decimal(text) == value
     if isinstance(value, float):
-        if pa.types.is_float32(t):
-            value = float(str(np.float32(value)))
         return float(text) == value if Decimal(text).is_finite() and Decimal(repr(value)) == Decimal(text) else str(value) in (
             text.lower(), text.lower().replace("infinity", "inf"))  # fmt: skip
     if isinstance(value, Decimal):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,10 @@ from airflow_dataops.core.offset import CursorRange, Everything, FileSet
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.sources import open_source
 from airflow_dataops.sources.base import Batch, ReadRequest, SchemaMoved, Source
+from airflow_dataops.storage import open_storage
+from tests.servers.s3 import S3Server
 from tests.sources.files_cases import files_spec
+from tests.storage.test_store import connection_to
 
 
 def opened(folder: Path, path: str = "drop", **options: object) -> Source:
@@ -288,6 +292,48 @@ def test_a_base_path_comes_from_the_connection_then_from_the_inventory(tmp_path:
         opened(tmp_path, "drop/absent").table_names()
 
 
+def test_an_abandoned_reading_leaves_no_thread_behind(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", b"id\n" + b"1\n" * MANY)
+    before = threading.active_count()
+    for end in ("close", "forget", "finish"):
+        reading = opened(tmp_path).read(ReadRequest("a", Everything(), 1000))
+        batches = iter(reading)
+        next(batches)
+        if end == "close":
+            reading.close()
+        elif end == "forget":
+            del batches
+        else:
+            assert sum(len(batch.records) for batch in batches) == MANY - 1000
+    assert threading.active_count() == before
+
+
+def test_parquet_and_a_glob_on_s3(s3_server: S3Server, s3_bucket: str) -> None:
+    connection = connection_to(s3_server)
+    store = open_storage(f"s3://{s3_bucket}", connection)
+    for day in (1, 2):
+        with store.filesystem.open_output_stream(f"{s3_bucket}/in/{day}/orders.parquet") as out:
+            pq.write_table(pa.table({"id": [day]}), out)
+    for path, table, ids in [
+        ("in/*/orders.parquet", "drops", [1, 2]),
+        ("in/2/orders.parquet", "drops", [2]),
+        ("in/2", "orders", [2]),
+        ("in", "1", [1]),
+        ("absent", None, []),
+    ]:
+        source = open_source(files_spec(f"s3://{s3_bucket}/{path}", conn_id="drops"), connection, base_path="/")
+        assert table in source.table_names() or (table is None and not source.table_names())
+        if table is not None:
+            assert column(read(source, table), "id") == ids
+            (listed, *_) = source.files(table)
+            assert source.identify(listed).content == listed.etag
+    source = open_source(files_spec(f"s3://{s3_bucket}/in", conn_id="drops"), connection, base_path="/")
+    listed = FileSet(source.files("1"))
+    store.filesystem.copy_file(f"{s3_bucket}/in/2/orders.parquet", f"{s3_bucket}/in/1/orders.parquet")
+    with pytest.raises(ConflictError):
+        source.read(ReadRequest("1", listed))
+
+
 def test_what_files_cannot_do_is_said(tmp_path: Path) -> None:
     put(tmp_path, "a.csv", b"id\n1\n")
     source = opened(tmp_path)
@@ -297,6 +343,9 @@ def test_what_files_cannot_do_is_said(tmp_path: Path) -> None:
         lambda: source.read(ReadRequest("a", Everything(), query="select 1")),
         lambda: source.describe("a", "select 1"),
         lambda: opened(tmp_path, colour="red"),
+        lambda: read(opened(tmp_path, delimiter="¦"), "a"),
+        lambda: read(opened(tmp_path, quote="\n"), "a"),
+        lambda: read(opened(tmp_path, quote=";", delimiter=";"), "a"),
         lambda: open_source(files_spec("x").model_copy(update={"kind": "ftp"}), None, base_path="/"),
         lambda: open_source(files_spec("x").model_copy(update={"kind": "sql"}), None, base_path="/"),
     ]

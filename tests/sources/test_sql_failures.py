@@ -155,6 +155,9 @@ def test_a_missing_sqlite_file_is_not_created(tmp_path: Path) -> None:
 def test_an_unknown_dialect_says_what_to_install() -> None:
     with pytest.raises(InventoryError, match=r"sqlalchemy_scheme.*driver"):
         source_of(Connection("test", "nosuchdb", "host")).table_names()
+    for kind, reason in (("mysql", "no ADBC driver"), ("oracle", "."), ("sqlite", "types of the first rows")):
+        with pytest.raises(InventoryError, match=reason):
+            source_of(Connection("test", kind, "host"), driver="adbc").table_names()
     with pytest.raises(InventoryError, match="no ADBC driver"):
         source_of(Connection("test", "mysql", "host"), driver="adbc").table_names()
 

@@ -35,14 +35,18 @@ class Story:
     second_day: str = "2024-05-01"
 
 
-CHANGE = ("INSERT INTO orders VALUES (4,'d',4,'2024-05-01 12:00:00')", "UPDATE orders SET name='A2', at='2024-05-01 13:00:00' WHERE id=1")
+CHANGE = (
+    "INSERT INTO orders VALUES (4,'d',4,'2024-05-01 12:00:00')",
+    "UPDATE orders SET name='A2', at='2024-05-01 13:00:00' WHERE id=1",
+)
+BY_ID = {"read": {"mode": "watermark", "cursor": "id"}, "write": {"mode": "append"}}
 STORIES = [
     Story("full", {}, CHANGE),
     Story("full by data column", {"target": {"partition_by": [{"name": "p", "from": "column:name"}]}}, CHANGE),
     Story("full by period", {"target": DT}, CHANGE, second_day="2024-05-02"),
     Story("window", {"read": {"mode": "window", "cursor": "at"}, "target": DT}, CHANGE),
-    Story("append", {"read": {"mode": "watermark", "cursor": "id"}, "write": {"mode": "append"}}, CHANGE[:1]),
-    Story("append by period", {"read": {"mode": "watermark", "cursor": "id"}, "write": {"mode": "append"}, "target": DT}, CHANGE[:1]),
+    Story("append", BY_ID, CHANGE[:1]),
+    Story("append by period", {**BY_ID, "target": DT}, CHANGE[:1]),
     Story("merge", {"read": {"mode": "watermark", "cursor": "at"}, "write": {"mode": "merge", "keys": ["id"]}}, CHANGE),
     Story("new column", {"target": DT}, ("ALTER TABLE orders ADD COLUMN city TEXT DEFAULT 'x'",), second_day="2024-05-02"),
 ]  # fmt: skip
@@ -106,7 +110,7 @@ def places(request: pytest.FixtureRequest, story: Story) -> Callable[[int], list
     def chosen(count: int) -> list[int]:
         if request.param == "all":
             return list(range(count))
-        chance = random.Random(f"{story.name}-{request.function.__name__}")  # noqa: S311 - a choice of places, no secret
+        chance = random.Random(f"{story.name}-{request.function.__name__}")
         return sorted(chance.sample(range(count), min(8, count)))
 
     return chosen
@@ -172,7 +176,7 @@ def test_a_sleeper_that_wakes_after_its_retry_changes_nothing(story: Story, tmp_
         spec = world.spec(**story.row)
         asleep, wake = threading.Event(), threading.Event()
         sleeper = disturbed(world, sleep_at(number, asleep, wake))
-        thread = threading.Thread(target=lambda w=sleeper: w.load(spec, "orders", story.second_day, run="second"))
+        thread = threading.Thread(target=sleeper.load, args=(spec, "orders", story.second_day, "second"))
         thread.start()
         assert asleep.wait(30)
         retry = world.load(spec, "orders", story.second_day, run="second")

@@ -100,21 +100,29 @@ def test_a_frozen_table_contract_holds_before_the_table_is_made(world: World) ->
 def test_a_new_column_by_contract(world: World, policy: str, outcome: str, counts: dict) -> None:
     spec = world.spec(contract={"columns": policy}, target=DT)
     world.load(spec, "orders", "2024-05-01")
-    world.sql("ALTER TABLE orders ADD COLUMN city TEXT", "UPDATE orders SET city='Rome'", *(f"INSERT INTO orders VALUES ({i},'x',NULL)" for i in range(3, 41)))
+    world.sql(
+        "ALTER TABLE orders ADD COLUMN city TEXT",
+        "UPDATE orders SET city='Rome'",
+        *(f"INSERT INTO orders VALUES ({i},'x',NULL)" for i in range(3, 41)),
+    )
     check(world.load(spec, "orders", "2024-05-02"), outcome, rows_read=40, **counts)
     shown = [r for r in world.visible(spec, "orders") if r["dt"] == "2024-05-02"]
     assert len(shown) == counts.get("rows_written", 0)
     assert {r.get("city") for r in shown} <= ({None, "Rome"} if policy == "evolve" else {None})
 
 
-@pytest.mark.parametrize(("policy", "outcome"), [("discard_value", "loaded"), ("discard_row", "loaded"), ("freeze", "held"), ("evolve", "held")])
+@pytest.mark.parametrize(
+    ("policy", "outcome"), [("discard_value", "loaded"), ("discard_row", "loaded"), ("freeze", "held"), ("evolve", "held")]
+)
 def test_a_retyped_column_by_contract(world: World, policy: str, outcome: str) -> None:
     spec = world.spec(contract={"types": policy}, target=DT)
     world.sql(*(f"INSERT INTO orders VALUES ({i},NULL)" for i in range(3, 41)))
     world.sql("CREATE TABLE t AS SELECT id AS k, id AS n FROM orders")
     world.sql("DROP TABLE t", "CREATE TABLE t (k INTEGER, n INTEGER)", "INSERT INTO t SELECT id, id FROM orders")
     world.load(spec, "t", "2024-05-01")
-    world.sql("DROP TABLE t", "CREATE TABLE t (k INTEGER, n TEXT)", "INSERT INTO t SELECT id, CASE WHEN id < 3 THEN 'x' END FROM orders")
+    world.sql(
+        "DROP TABLE t", "CREATE TABLE t (k INTEGER, n TEXT)", "INSERT INTO t SELECT id, CASE WHEN id < 3 THEN 'x' END FROM orders"
+    )
     result = world.load(spec, "t", "2024-05-02")
     check(result, outcome, rows_read=40)
     if policy == "discard_value":

@@ -27,7 +27,16 @@ ROUNDS = {"quick": 1, "soak": 40}
 @contextmanager
 def victim(world: World, story: Story) -> Iterator[tuple[subprocess.Popen[str], IO[str], IO[str]]]:
     """A process in the middle of the second load, waiting before its first effect."""
-    command = [sys.executable, "-m", "tests.steps.victim", str(world.folder), json.dumps(story.row), "orders", story.second_day, "second"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.steps.victim",
+        str(world.folder),
+        json.dumps(story.row),
+        "orders",
+        story.second_day,
+        "second",
+    ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("no pipes")
@@ -53,7 +62,7 @@ def advance(stdin: IO[str], stdout: IO[str], to: int) -> bool:
 
 
 def rounds(name: str) -> list[tuple[Story, int]]:
-    chance = random.Random(f"{name}-20261123")  # noqa: S311 - a seeded choice of places, no secret
+    chance = random.Random(f"{name}-20261123")
     return [(story, chance.randrange(2, 34)) for _ in range(ROUNDS[name]) for story in STORIES]
 
 

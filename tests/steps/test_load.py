@@ -14,7 +14,8 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     made.sql(
         "CREATE TABLE orders (id INTEGER PRIMARY KEY, name TEXT, amount DECIMAL(10,2), at TIMESTAMP)",
-        "INSERT INTO orders VALUES (1,'a',1.5,'2024-05-01 10:00:00'),(2,'b',2.25,'2024-05-01 23:59:59'),(3,'c',NULL,'2024-05-02 00:00:00')",
+        "INSERT INTO orders VALUES (1,'a',1.5,'2024-05-01 10:00:00'),(2,'b',2.25,'2024-05-01 23:59:59')",
+        "INSERT INTO orders VALUES (3,'c',NULL,'2024-05-02 00:00:00')",
     )
     return made
 
@@ -104,7 +105,10 @@ def test_append_by_watermark_into_period_partitions(world: World) -> None:
 def test_merge_by_key_updates_and_inserts(world: World) -> None:
     spec = world.spec(read={"mode": "watermark", "cursor": "at"}, write={"mode": "merge", "keys": ["id"]})
     world.load(spec, "orders")
-    world.sql("UPDATE orders SET name='updated', at='2024-06-01 00:00:00' WHERE id=1", "INSERT INTO orders VALUES (9,'n',1,'2024-06-02 00:00:00')")
+    world.sql(
+        "UPDATE orders SET name='updated', at='2024-06-01 00:00:00' WHERE id=1",
+        "INSERT INTO orders VALUES (9,'n',1,'2024-06-02 00:00:00')",
+    )
     check(world.load(spec, "orders"), rows_written=2, rows_deduplicated=1)
     rows = world.visible(spec, "orders")
     assert ids(rows) == [1, 2, 3, 9]
@@ -156,7 +160,11 @@ def test_a_new_column_and_a_wider_type_evolve_the_table(world: World) -> None:
 def test_breaking_drift_is_held_and_its_siblings_go_on(world: World) -> None:
     spec = world.spec(target=DT)
     world.load(spec, "orders", "2024-05-01")
-    world.sql("DROP TABLE orders", "CREATE TABLE orders (id TEXT, name TEXT, amount DECIMAL(10,2), at TIMESTAMP)", "INSERT INTO orders VALUES ('x','n',1,NULL)")
+    world.sql(
+        "DROP TABLE orders",
+        "CREATE TABLE orders (id TEXT, name TEXT, amount DECIMAL(10,2), at TIMESTAMP)",
+        "INSERT INTO orders VALUES ('x','n',1,NULL)",
+    )
     check(world.load(spec, "orders", "2024-05-02"), "held", rows_read=1, rows_held=1, rows_written=0)
     assert {r["dt"] for r in world.visible(spec, "orders")} == {"2024-05-01"}
 

@@ -50,7 +50,11 @@ def test_a_backfilled_period_reads_its_own_files_again(world: World) -> None:
     for _ in range(2):
         result = world.load(spec, "src", day("2024-05-01", backfill=True))
         assert result.error is None, result.error
-        assert sorted((r["dt"], r["id"]) for r in world.visible(spec, "src")) == [("2024-05-01", 1), ("2024-05-01", 2), ("2024-05-02", 3)]
+        assert sorted((r["dt"], r["id"]) for r in world.visible(spec, "src")) == [
+            ("2024-05-01", 1),
+            ("2024-05-01", 2),
+            ("2024-05-02", 3),
+        ]
 
 
 def test_bad_records_are_dead_letters_and_the_good_ones_land(world: World) -> None:
@@ -98,7 +102,11 @@ def test_a_late_value_widens_the_inferred_type_and_the_batch_is_staged_again(wor
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("t.csv.gz", gzip.compress(b"id\n" + b"1\n" * 100_000)[:-20]), ("t.parquet", b"PAR1 not really"), ("t.avro", b"Obj\x01broken")],
+    [
+        ("t.csv.gz", gzip.compress(b"id\n" + b"1\n" * 100_000)[:-20]),
+        ("t.parquet", b"PAR1 not really"),
+        ("t.avro", b"Obj\x01broken"),
+    ],
 )
 def test_a_damaged_file_fails_its_table_alone_with_a_clear_error(world: World, name: str, content: bytes) -> None:
     world = World(world.folder, kind="files", options={"path": "in"})

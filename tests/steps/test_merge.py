@@ -15,7 +15,9 @@ BY_DAY = {"partition_by": [{"name": "dt", "from": "period_start"}]}
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     made = World(tmp_path)
-    made.sql("CREATE TABLE log (k INTEGER, v TEXT, seq INTEGER)", "INSERT INTO log VALUES (1,'one',10),(2,'two',20),(3,'three',NULL)")
+    made.sql(
+        "CREATE TABLE log (k INTEGER, v TEXT, seq INTEGER)", "INSERT INTO log VALUES (1,'one',10),(2,'two',20),(3,'three',NULL)"
+    )
     return made
 
 
@@ -26,7 +28,11 @@ def rows(world: World, spec) -> list[tuple]:
 def test_an_older_row_does_not_replace_a_newer_one_of_the_table(world: World) -> None:
     spec = world.spec(write={"mode": "merge", "keys": ["k"], "order_by": "seq"})
     check(world.load(spec, "log"), rows_written=3)
-    world.sql("UPDATE log SET v='older', seq=9 WHERE k=1", "UPDATE log SET v='newer', seq=21 WHERE k=2", "UPDATE log SET v='set', seq=0 WHERE k=3")
+    world.sql(
+        "UPDATE log SET v='older', seq=9 WHERE k=1",
+        "UPDATE log SET v='newer', seq=21 WHERE k=2",
+        "UPDATE log SET v='set', seq=0 WHERE k=3",
+    )
     check(world.load(spec, "log"), rows_read=3, rows_written=2, rows_deduplicated=1)
     assert rows(world, spec) == [(1, "one"), (2, "newer"), (3, "set")]
     world.sql("UPDATE log SET v='no place', seq=NULL")
@@ -76,18 +82,26 @@ def test_a_key_is_in_one_period_partition_only(world: World) -> None:
 def test_a_backfilled_window_does_not_bring_old_rows_back(world: World) -> None:
     world.sql(
         "CREATE TABLE ev (k INTEGER, v TEXT, at TIMESTAMP)",
-        "INSERT INTO ev VALUES (1,'first','2024-05-01 10:00:00'),(2,'two','2024-05-01 11:00:00'),(1,'second','2024-05-02 10:00:00')",
+        "INSERT INTO ev VALUES (1,'first','2024-05-01 10:00:00'),(2,'two','2024-05-01 11:00:00')",
+        "INSERT INTO ev VALUES (1,'second','2024-05-02 10:00:00')",
     )
     spec = world.spec(read={"mode": "window", "cursor": "at"}, write={"mode": "merge", "keys": ["k"]}, target=BY_DAY)
     for period in (day("2024-05-01"), day("2024-05-02"), day("2024-05-01", backfill=True), day("2024-05-01", backfill=True)):
         assert world.load(spec, "ev", period).error is None
-    assert sorted((r["dt"], r["k"], r["v"]) for r in world.visible(spec, "ev")) == [("2024-05-01", 2, "two"), ("2024-05-02", 1, "second")]
+    assert sorted((r["dt"], r["k"], r["v"]) for r in world.visible(spec, "ev")) == [
+        ("2024-05-01", 2, "two"),
+        ("2024-05-02", 1, "second"),
+    ]
 
 
 def test_keys_with_awkward_names_and_rows_that_move_between_partitions(world: World) -> None:
-    world.sql('CREATE TABLE odd ("Order Id" INTEGER, city TEXT, n INTEGER)', "INSERT INTO odd VALUES (1,'Rome',1),(2,'',2),(3,NULL,3),(4,'a/b=c',4)")
+    world.sql(
+        'CREATE TABLE odd ("Order Id" INTEGER, city TEXT, n INTEGER)',
+        "INSERT INTO odd VALUES (1,'Rome',1),(2,'',2),(3,NULL,3),(4,'a/b=c',4)",
+    )
     spec = world.spec(
-        write={"mode": "merge", "keys": ["Order Id"], "order_by": "n"}, target={"partition_by": [{"name": "p", "from": "column:city"}]}
+        write={"mode": "merge", "keys": ["Order Id"], "order_by": "n"},
+        target={"partition_by": [{"name": "p", "from": "column:city"}]},
     )
     check(world.load(spec, "odd"), rows_written=4)
     check(world.load(spec, "odd"), "unchanged", rows_unchanged=4)

@@ -86,7 +86,9 @@ def test_an_open_batch_of_another_read_mode_is_given_up(world: World) -> None:
 
 def test_merged_rows_survive_an_append_that_runs_again(world: World) -> None:
     """Files that a merge wrote hold rows of many batches, and no file name can say whose."""
-    world.sql("CREATE TABLE ev (id INTEGER, at TIMESTAMP)", "INSERT INTO ev VALUES (1,'2024-05-01 10:00:00'),(2,'2024-05-02 10:00:00')")
+    world.sql(
+        "CREATE TABLE ev (id INTEGER, at TIMESTAMP)", "INSERT INTO ev VALUES (1,'2024-05-01 10:00:00'),(2,'2024-05-02 10:00:00')"
+    )
     read = {"read": {"mode": "window", "cursor": "at"}}
     merge = world.spec(**read, write={"mode": "merge", "keys": ["id"]})
     for key in ("2024-05-01", "2024-05-02"):
@@ -100,7 +102,11 @@ def test_merged_rows_survive_an_append_that_runs_again(world: World) -> None:
 
 def test_other_partition_rules_are_refused_under_the_same_column_name(world: World) -> None:
     world.load(world.spec(target=BY_NAME), "orders")
-    refused(world.load(world.spec(target={"partition_by": [{"name": "p", "from": "period_start"}]}), "orders"), "period_start", "column:name")
+    refused(
+        world.load(world.spec(target={"partition_by": [{"name": "p", "from": "period_start"}]}), "orders"),
+        "period_start",
+        "column:name",
+    )
     refused(world.load(world.spec(), "orders"), "partitioned by")
 
 

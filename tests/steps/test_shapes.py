@@ -66,7 +66,10 @@ def test_a_table_that_is_empty_then_full_then_empty_again(world: World, mode: st
 @pytest.mark.parametrize("mode", [m for m in MODES if m.startswith("window")])
 def test_a_period_run_again_is_the_same_and_follows_the_source(world: World, mode: str) -> None:
     spec = world.spec(**MODES[mode])
-    world.sql("CREATE TABLE t (id INTEGER, name TEXT, at TIMESTAMP)", "INSERT INTO t VALUES (1,'a','2024-05-01 00:00:00'),(2,'b','2024-05-02 00:00:00')")
+    world.sql(
+        "CREATE TABLE t (id INTEGER, name TEXT, at TIMESTAMP)",
+        "INSERT INTO t VALUES (1,'a','2024-05-01 00:00:00'),(2,'b','2024-05-02 00:00:00')",
+    )
     seen = []
     for key in ("2024-05-01", "2024-05-02", "2024-05-01", "2024-05-02"):
         assert world.load(spec, "t", day(key, backfill=True)).error is None
@@ -136,7 +139,10 @@ def test_a_cursor_with_null_is_refused_in_a_watermark(world: World) -> None:
 
 def test_nine_hundred_columns_and_ten_megabytes(world: World) -> None:
     columns = ", ".join(f"c{i} INTEGER" for i in range(898))
-    world.sql(f"CREATE TABLE wide (id INTEGER, big TEXT, {columns})", "INSERT INTO wide (id, big, c897) VALUES (1, hex(zeroblob(5000000)), 7), (2, 'x', 8)")
+    world.sql(
+        f"CREATE TABLE wide (id INTEGER, big TEXT, {columns})",
+        "INSERT INTO wide (id, big, c897) VALUES (1, hex(zeroblob(5000000)), 7), (2, 'x', 8)",
+    )
     spec = world.spec(write={"mode": "merge", "keys": ["id"]})
     check(world.load(spec, "wide"), rows_written=2)
     check(world.load(spec, "wide"), "unchanged", rows_unchanged=2)
@@ -146,9 +152,13 @@ def test_nine_hundred_columns_and_ten_megabytes(world: World) -> None:
 
 def test_large_appends_in_several_files_join_a_live_partition_as_one(world: World) -> None:
     world.sql("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
-    fill = "WITH RECURSIVE n(i) AS (SELECT {} UNION ALL SELECT i+1 FROM n WHERE i < {}) INSERT INTO t SELECT i, hex(randomblob(30)) FROM n"
+    numbers = "WITH RECURSIVE n(i) AS (SELECT {} UNION ALL SELECT i+1 FROM n WHERE i < {}) "
+    fill = numbers + "INSERT INTO t SELECT i, hex(randomblob(30)) FROM n"
     spec = world.spec(
-        read={"mode": "watermark", "cursor": "id"}, write={"mode": "append"}, target={**DT, "file_bytes": 1_048_576}, standards={"row_fingerprint": False}
+        read={"mode": "watermark", "cursor": "id"},
+        write={"mode": "append"},
+        target={**DT, "file_bytes": 1_048_576},
+        standards={"row_fingerprint": False},
     )
     world.sql(fill.format(1, 10))
     world.load(spec, "t")
@@ -204,7 +214,9 @@ def test_open_partitions_share_one_limit_of_memory(world: World) -> None:
         assert pa.total_allocated_bytes() - before < 2.5 * HELD_BYTES, number
     written = files.close()
     assert sum(p.rows for p in written) == 600_000
-    found = [i for p in written for f in p.files for i in pq.read_table(world.folder / "lake" / f.path, columns=["id"])["id"].to_pylist()]
+    found = [
+        i for p in written for f in p.files for i in pq.read_table(world.folder / "lake" / f.path, columns=["id"])["id"].to_pylist()
+    ]
     assert sorted(found) == list(range(600_000))
 
 
@@ -226,9 +238,11 @@ def test_a_full_disk_is_told_to_the_caller(world: World) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(UnavailableError, match="Cannot (write|finish) lake file"):
+        with pytest.raises(UnavailableError, match=r"Cannot (write|finish) lake file"):
             for number in range(10):
-                files.write(("x",), pa.RecordBatch.from_pydict({"id": range(70_000), "v": [f"{number * i:x}" for i in range(70_000)]}))
+                files.write(
+                    ("x",), pa.RecordBatch.from_pydict({"id": range(70_000), "v": [f"{number * i:x}" for i in range(70_000)]})
+                )
             files.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

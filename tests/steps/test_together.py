@@ -114,7 +114,9 @@ def test_held_rows_are_never_expired(tmp_path: Path) -> None:
     world = world_with(tmp_path, 5)
     spec = world.spec(target=DT)
     world.load(spec, "orders", "2024-05-01")
-    world.sql("DROP TABLE orders", "CREATE TABLE orders (id TEXT, name TEXT, at TIMESTAMP)", "INSERT INTO orders VALUES ('x','y',NULL)")
+    world.sql(
+        "DROP TABLE orders", "CREATE TABLE orders (id TEXT, name TEXT, at TIMESTAMP)", "INSERT INTO orders VALUES ('x','y',NULL)"
+    )
     assert world.load(spec, "orders", "2024-05-02").outcome == "held"
     files = set((world.folder / "lake").rglob("*.parquet"))
     edges = replace(world.edges(spec), grace_seconds=0.0, dead_after_seconds=0.0)

@@ -1,6 +1,6 @@
 """A process to be killed: runs one load, and asks on stdin before each effect whether it may go on.
 
-    python -m tests.steps.victim FOLDER ROW_JSON TABLE DAY RUN
+python -m tests.steps.victim FOLDER ROW_JSON TABLE DAY RUN
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from tests.steps.effects import Stage
 from tests.steps.world import World
 
 
+def tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def ask(number: int, name: str) -> None:
-    print(f"{number} {name}", flush=True)
+    tell(f"{number} {name}")
     sys.stdin.readline()
 
 
@@ -22,7 +27,7 @@ def main() -> None:
     folder, row, table, day, run = sys.argv[1:]
     world = World(Path(folder), wrap=Stage(ask).wrap)
     result = world.load(world.spec(**json.loads(row)), table, day, run=run)
-    print("result " + json.dumps(result.to_json()), flush=True)
+    tell("result " + json.dumps(result.to_json()))
 
 
 if __name__ == "__main__":

@@ -80,9 +80,7 @@ class World:
             clock=self.clock,
         )
 
-    def load(
-        self, spec: PipelineSpec, table: str, period: Period | str = "2024-05-01", run: str | None = None
-    ) -> TableResult:
+    def load(self, spec: PipelineSpec, table: str, period: Period | str = "2024-05-01", run: str | None = None) -> TableResult:
         period = day(period) if isinstance(period, str) else period
         edges = self.edges(spec)
         try:
@@ -121,5 +119,3 @@ def visible_rows(catalog: Any, target: TableSpec) -> list[dict[str, Any]]:
 
 def ids(rows: list[dict[str, Any]], column: str = "id") -> list[Any]:
     return sorted(r[column] for r in rows)
-
-
