@@ -50,10 +50,14 @@ def open_edges(
     source is down; without a row there is none either, and lake and catalog are the `default` ones. InventoryError for a
     name nobody declared, a missing connection, or an unusable one.
     """
+    import pyarrow as pa
+
     from airflow_dataops.ledger import open_ledger
     from airflow_dataops.sources import open_source
     from airflow_dataops.steps.run import Edges
 
+    # Drivers give memory back to the system's allocator; Arrow's own pool would not reuse it (60 MB at 1 M rows × 20).
+    pa.set_memory_pool(pa.system_memory_pool())
     if spec is not None:
         _one_lake_and_catalog(spec)
     target = spec.target if spec else TargetSpec()

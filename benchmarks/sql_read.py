@@ -188,10 +188,9 @@ def report(kind: str, who: str, driver: str, url: str, given: argparse.Namespace
     cpu = statistics.median(run["cpu"] for run in runs[1:])
     verdict = "VOID: rows or values lost" if wrong else "complete"
     peak = max(run["peak_mb"] for run in runs)
-    print(
-        f"{kind:9} {who:5} {driver:6} {seconds:6.2f} s {cpu:6.2f} s cpu {given.rows / seconds:9,.0f} rows/s {peak:5.0f} MB  {verdict}",
-        flush=True,
-    )
+    rate = given.rows / seconds
+    line = f"{kind:9} {who:5} {driver:6} {seconds:6.2f} s {cpu:6.2f} s cpu {rate:9,.0f} rows/s {peak:5.0f} MB  {verdict}"
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

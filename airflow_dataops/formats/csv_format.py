@@ -27,7 +27,7 @@ from airflow_dataops.formats.text_values import convert, convert_widened
 
 _HEAD_BYTES = 1 << 20
 _SNIFF_BYTES = 1 << 16
-_MIN_BLOCK, _MAX_BLOCK = 1 << 18, 1 << 23
+_MIN_BLOCK, _MAX_BLOCK = 1 << 18, 1 << 22
 
 
 @dataclass(slots=True)

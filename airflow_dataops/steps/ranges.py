@@ -117,6 +117,8 @@ def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> 
             f"Cannot read {table.key} for {period.key}: the period ends {period.end.isoformat()} (+{table.read.lag_seconds} s) "
             "-> over, by the source's clock. Rows could still arrive. It is tried again."
         )
+    # Refuses rows with NULL in the cursor: no period would ever have them.
+    edges.source.high_cursor(table.source_table, cursor[0], table.read.query)
     low, high = (_as_cursor(at, cursor[1], table) for at in (period.start, period.end))
     read = CursorRange(cursor[0], low, high, low_inclusive=True, high_inclusive=False)
     return _request(table, run, edges, read, scope=scope_of(table, period), exclusive=table.write.mode == "append")

@@ -214,3 +214,12 @@ def test_a_query_stands_for_one_table(world: World) -> None:
     assert [t.name for t in discover(spec, world.edges(spec)).tables] == ["orders", "few"]
     check(world.load(spec, "few"), rows_written=2)
     assert [r["name"] for r in world.visible(spec, "few")] == ["A", "B"]
+
+
+@pytest.mark.parametrize("read", [{"mode": "window", "cursor": "at"}, {"mode": "watermark", "cursor": "at"}])
+def test_rows_without_a_cursor_value_are_not_left_out_silently(world: World, read: dict) -> None:
+    world.sql("INSERT INTO orders VALUES (9,'no time',1,NULL)")
+    mode = "append" if read["mode"] == "watermark" else "overwrite_partition"
+    result = world.load(world.spec(read=read, target=DT, write={"mode": mode}), "orders")
+    assert (result.outcome, result.error_code) == ("failed", "range")
+    assert "NULL" in (result.error or "")
