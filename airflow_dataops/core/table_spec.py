@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -74,7 +75,7 @@ def table_spec(spec: PipelineSpec, source_table: str) -> TableSpec:
     target = parts["target"]
     if not isinstance(target, TargetSpec):
         raise InventoryError(f"Cannot resolve table {source_table}: target is {target!r} -> a TargetSpec.")
-    bare = source_table.rsplit(".", 1)[-1] if spec.kind == "sql" else source_table
+    bare = bare_name(source_table) if spec.kind == "sql" else source_table
     words = {"domain": spec.domain, "name": spec.name, "table": bare, "source_table": source_table}
     return TableSpec(
         source_id=spec.id,
@@ -85,6 +86,17 @@ def table_spec(spec: PipelineSpec, source_table: str) -> TableSpec:
         timezone=spec.timezone,
         **parts,  # type: ignore[arg-type]
     )
+
+
+_LAST_PART = re.compile(r'(?:^|\.)(?:"((?:[^"]|"")*)"|([^".]*))\Z', re.DOTALL)
+
+
+def bare_name(source_table: str) -> str:
+    """The table's own name in a database's `schema.table`, where parts that hold dots or quotes stand in quotes."""
+    found = _LAST_PART.search(source_table)
+    if found is None:
+        return source_table
+    return found[1].replace('""', '"') if found[1] is not None else found[2]
 
 
 def fill(template: str, words: dict[str, str]) -> str:

@@ -72,7 +72,9 @@ def test_no_file_is_ever_replaced(lake: Lake) -> None:
 
 
 def test_old_files_are_read_under_a_wider_schema(lake: Lake) -> None:
-    old = pa.RecordBatch.from_pydict({"id": pa.array([1, 2], pa.int32()), "amount": pa.array([Decimal("1.50")] * 2, pa.decimal128(5, 2))})
+    old = pa.RecordBatch.from_pydict(
+        {"id": pa.array([1, 2], pa.int32()), "amount": pa.array([Decimal("1.50")] * 2, pa.decimal128(5, 2))}
+    )
     put(lake, "db/t/old.parquet", old)
     put(lake, "db/t/new.parquet", rows(10, 2))
     found = pa.Table.from_batches(lake.read(["db/t/old.parquet", "db/t/new.parquet"], SCHEMA), SCHEMA).to_pylist()
@@ -83,7 +85,7 @@ def test_old_files_are_read_under_a_wider_schema(lake: Lake) -> None:
 def test_reading_can_start_at_a_value(lake: Lake) -> None:
     put(lake, "db/t/a.parquet", rows(0, 100), layout=FileLayout(row_group_rows=10))
     found = [b.column("id").to_pylist() for b in lake.read(["db/t/a.parquet"], SCHEMA, ["id"], where=AtLeast("id", 97))]
-    assert sum(found, []) == [97, 98, 99]
+    assert [i for part in found for i in part] == [97, 98, 99]
 
 
 def test_an_object_appears_under_a_second_name_once(lake: Lake) -> None:
