@@ -1,20 +1,47 @@
-"""A guard before text becomes a decimal: Arrow's parser overflows *silently* on too many digits before the point
-(seen in pyarrow 26: `58` as decimal(38,38) is 0.15…)."""
+"""A guard before text becomes a decimal: Arrow's parser overflows *silently* on too many digits before the point, and on
+more than 38 digits altogether (seen in pyarrow 26: `58` as decimal(38,38) is 0.15…)."""
 
 from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+MOST_DIGITS = 38
 
-def whole_digits_fit(texts: pa.Array, t: pa.DataType) -> bool:
-    """Whether every text (or NULL) has no more digits before its point than the decimal type takes. Texts that are no plain
-    numbers count as not fitting, so that the caller looks at them one by one."""
+
+def parses_exactly(texts: pa.Array, t: pa.DataType) -> bool:
+    """Whether Arrow may be trusted with every text (or NULL): a plain number, no more digits before its point than the type
+    takes, and no more than 38 characters. The others have to be looked at one by one (`decimal_of`)."""
+    lengths = pc.binary_length(texts)
+    longest = pc.max(lengths).as_py()
+    if longest is None:
+        return True
+    if longest > MOST_DIGITS:
+        return False
     whole = t.precision - t.scale
     if not pc.any(pc.match_substring(texts, "e", ignore_case=True), min_count=0).as_py():
         point = pc.find_substring(texts, ".")
-        longest = pc.max(pc.if_else(pc.less(point, 0), pc.binary_length(texts), point)).as_py()
-        if longest is None or longest <= whole:  # no need to look closer: digits, sign and all are fewer
-            return True
+        if pc.max(pc.if_else(pc.less(point, 0), lengths, point)).as_py() <= whole:
+            return True  # no need to look closer: digits, sign and all are fewer
     plain = rf"^[-+]?0*[0-9]{{0,{whole}}}(\.[0-9]*)?$"
     return bool(pc.all(pc.match_substring_regex(texts, plain), min_count=0).as_py())
+
+
+def decimal_of(text: str, t: pa.DataType) -> Decimal | None:
+    """The number exactly, if the decimal type holds it; None otherwise (also for NaN and what is no number)."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    if not number.is_finite():
+        return None
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or not any(digits):
+        return Decimal(0)
+    while digits[-1] == 0:
+        digits, exponent = digits[:-1], exponent + 1
+    if -exponent > t.scale or len(digits) + exponent > t.precision - t.scale:
+        return None
+    return Decimal((sign, digits, exponent))

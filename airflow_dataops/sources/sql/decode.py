@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pyarrow import types as pt
 
 from airflow_dataops.core.dead_letter import DeadLetter
-from airflow_dataops.core.decimal_text import whole_digits_fit
+from airflow_dataops.core.decimal_text import decimal_of, parses_exactly
 from airflow_dataops.sources.base import Batch
 from airflow_dataops.sources.sql.database import RawColumn, SqlColumn
 from airflow_dataops.sources.sql.values import (
@@ -153,8 +153,11 @@ def _cast(array: pa.Array, target: pa.DataType, misfits: Misfits) -> pa.Array:
 
 
 def _safe_cast(array: pa.Array, target: pa.DataType) -> pa.Array:
-    if pt.is_decimal(target) and pt.is_string(array.type) and not whole_digits_fit(array, target):
-        raise pa.ArrowInvalid("too many digits before the point")  # Arrow itself would overflow without a word
+    if pt.is_decimal(target) and pt.is_string(array.type) and not parses_exactly(array, target):
+        number = decimal_of(array[0].as_py(), target) if len(array) == 1 else None
+        if number is None:
+            raise pa.ArrowInvalid("digits that Arrow would lose without a word")
+        return pa.array([number], target)
     return pc.cast(array, target, safe=True)
 
 
