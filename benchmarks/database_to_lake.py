@@ -134,7 +134,7 @@ def measure(url: str, runs: int, pin: bool, peers: dict[str, str]) -> dict[str, 
                         "--source-table", "public.t", "--dest-uri", f"parquet://{folder}/out.parquet", "--dest-table", "t",
                     ]  # fmt: skip
                 figures = timed(command, environment, pin)
-                files = [f for f in folder.rglob("*.parquet") if "_dlt" not in str(f)]
+                files = [f for f in folder.rglob("*.parquet") if "_dlt" not in str(f) and "/state/" not in str(f)]  # dlt keeps copies
                 figures["contents"] = contents(files)
                 if number:
                     found.setdefault(name, []).append(figures)
