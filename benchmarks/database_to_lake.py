@@ -134,7 +134,8 @@ def measure(url: str, runs: int, pin: bool, peers: dict[str, str]) -> dict[str, 
                         "--source-table", "public.t", "--dest-uri", f"parquet://{folder}/out.parquet", "--dest-table", "t",
                     ]  # fmt: skip
                 figures = timed(command, environment, pin)
-                files = [f for f in folder.rglob("*.parquet") if "_dlt" not in str(f) and "/state/" not in str(f)]  # dlt keeps copies
+                dlts_own = ("_dlt", "/state/")  # its tables about itself, and the copies it keeps
+                files = [f for f in folder.rglob("*.parquet") if not any(mark in str(f) for mark in dlts_own)]
                 figures["contents"] = contents(files)
                 if number:
                     found.setdefault(name, []).append(figures)
