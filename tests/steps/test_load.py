@@ -223,3 +223,15 @@ def test_rows_without_a_cursor_value_are_not_left_out_silently(world: World, rea
     result = world.load(world.spec(read=read, target=DT, write={"mode": mode}), "orders")
     assert (result.outcome, result.error_code) == ("failed", "range")
     assert "NULL" in (result.error or "")
+
+
+def test_a_text_cursor_that_the_database_sorts_otherwise_is_an_error_not_a_loss(world: World) -> None:
+    world.sql("CREATE TABLE codes (code TEXT COLLATE NOCASE, v INTEGER)", "INSERT INTO codes VALUES ('A',1),('a',2)")
+    spec = world.spec(read={"mode": "watermark", "cursor": "code"}, write={"mode": "append"})
+    world.sql("UPDATE codes SET code='b' WHERE v=2")
+    check(world.load(spec, "codes"), rows_written=2)
+    world.sql("INSERT INTO codes VALUES ('C',3)")
+    result = world.load(spec, "codes")
+    assert (result.outcome, result.error_code) == ("failed", "range")
+    world.sql("DELETE FROM codes WHERE v>1")
+    check(world.load(spec, "codes"), "nothing_new")
