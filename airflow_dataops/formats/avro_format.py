@@ -6,7 +6,7 @@ exactly between two blocks cannot be told from a whole one: the format has no en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fastavro
@@ -17,12 +17,12 @@ from fastavro.schema import parse_schema
 from airflow_dataops.core.errors import DataOpsError, InventoryError, ProofError
 from airflow_dataops.formats.avro_types import AvroTypes, Convert, without_logical_types
 from airflow_dataops.formats.base import FileAccess, Rows, Survey
-from airflow_dataops.formats.columnar import columns_of, lifted, unified
+from airflow_dataops.formats.columnar import DeclaredSchema, columns_of, lifted
 from airflow_dataops.formats.compression import decompressed
 from airflow_dataops.formats.text_stream import buffered
 
 
-class AvroFormat:
+class AvroFormat(DeclaredSchema):
     """Avro container files."""
 
     name = "avro"
@@ -30,12 +30,6 @@ class AvroFormat:
     def survey(self, file: FileAccess, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
         with _Container(file) as container:
             return Survey(columns_of(file.path, container.schema), container.traits)
-
-    def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        return unified(surveys)
-
-    def is_settled(self, surveys: Sequence[Survey], schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> bool:
-        return True  # the files' own schema is no guess
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,

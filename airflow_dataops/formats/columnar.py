@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -84,3 +84,13 @@ def lifted(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatc
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise SchemaChanged(f"{path}: column {wanted.name}: {column.type} -> {wanted.type}") from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class DeclaredSchema:
+    """What formats have in common whose files carry their own schema."""
+
+    def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
+        return unified(surveys)
+
+    def is_settled(self, surveys: Sequence[Survey], schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> bool:
+        return True  # the files' own schema is no guess

@@ -5,7 +5,7 @@ A file without its footer (cut off, still being written) is refused as a whole (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from airflow_dataops.core.errors import ProofError
 from airflow_dataops.formats.base import FileAccess, Rows, Survey
-from airflow_dataops.formats.columnar import columns_of, lifted, unified
+from airflow_dataops.formats.columnar import DeclaredSchema, columns_of, lifted
 
 
-class ParquetFormat:
+class ParquetFormat(DeclaredSchema):
     """Parquet files."""
 
     name = "parquet"
@@ -26,12 +26,6 @@ class ParquetFormat:
         with _opened(file) as parquet:
             columns = columns_of(file.path, parquet.schema_arrow)
             return Survey(columns, {"format": "parquet"}, parquet.metadata.num_rows)
-
-    def schema(self, surveys: Sequence[Survey], expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        return unified(surveys)
-
-    def is_settled(self, surveys: Sequence[Survey], schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> bool:
-        return True  # the files' own schema is no guess
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
