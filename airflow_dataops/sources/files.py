@@ -17,7 +17,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.formats import FileAccess, FileFormat, SchemaChanged, Survey, family_of, open_format
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved, SourceTable
 from airflow_dataops.sources.files_tables import Place, place_of
-from airflow_dataops.sources.sql.prefetch import Prefetch
+from airflow_dataops.sources.prefetch import Prefetch
 from airflow_dataops.storage import StoredFile, storage_errors
 
 _HEADS = 8

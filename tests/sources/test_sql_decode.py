@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_dataops.core.errors import InventoryError, UnavailableError
+from airflow_dataops.sources.prefetch import Prefetch
 from airflow_dataops.sources.sql.database import SqlColumn
 from airflow_dataops.sources.sql.decode import decode, to_arrow
 from airflow_dataops.sources.sql.failures import first_line
 from airflow_dataops.sources.sql.names import TableName, parse_name
-from airflow_dataops.sources.sql.prefetch import Prefetch
 from airflow_dataops.sources.sql.query import check_query
 
 TARGETS = [

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.sources.base import Batch
+from airflow_dataops.sources.prefetch import Prefetch
 from airflow_dataops.sources.sql.database import RowStream
 from airflow_dataops.sources.sql.decode import Decoder
-from airflow_dataops.sources.sql.prefetch import Prefetch
 
 
 class SqlReading:
