@@ -99,8 +99,9 @@ class Source(Protocol):
         ...
 
     def high_cursor(self, table: str, cursor: str, query: str | None = None) -> Scalar | None:
-        """The highest value of the cursor column now; None for an empty table. StopError (`RangeError`) when rows have
-        NULL there: no cursor range would ever read them."""
+        """The highest value of the cursor column now; None for an empty table. Highest, here and in every range, is what
+        Python calls so: text goes by code point, whatever its collation. StopError (`RangeError`) when rows have NULL there,
+        because no cursor range would ever read them, and when the source cannot put the column in that order."""
         ...
 
     def now(self) -> float | None:

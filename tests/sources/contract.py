@@ -9,6 +9,7 @@ gives a `case` fixture; pytest collects the inherited tests there.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,13 +35,14 @@ ORDERS = pa.table(
 
 @dataclass
 class Case:
-    """A source that serves ORDERS as `table`. `cursors`: whether it can be read by `updated_at` and `id`.
-    `null_cursor_table`: a table with a NULL in its column `updated_at`."""
+    """A source that serves ORDERS as `table`. `cursors`: whether it can be read by `updated_at` and `id`, `text_cursors`:
+    whether by `customer`. `null_cursor_table`: a table with a NULL in its column `updated_at`."""
 
     source: Source
     table: str
     cursors: bool
     null_cursor_table: str | None = None
+    text_cursors: bool = True
 
 
 def rows_of(batches: list[Batch]) -> list[dict[str, Any]]:
@@ -136,6 +138,18 @@ class SourceContract:
             bounds = [None if hour is None else DAY + dt.timedelta(hours=hour) for hour in (low, high)]
             found += read(case, CursorRange("updated_at", bounds[0], bounds[1]))
         assert rows_of(found) == ORDERS.to_pylist()
+
+    def test_text_is_cut_by_code_point(self, case: Case) -> None:
+        if not case.cursors:
+            return
+        names = [row["customer"] for row in ORDERS.to_pylist() if row["customer"] is not None]
+        if not case.text_cursors:
+            with pytest.raises(RangeError):
+                read(case, CursorRange("customer", None, names[0]))
+            return
+        for low, high in itertools.pairwise(["", *sorted(set(names))]):
+            found = [row["customer"] for row in rows_of(read(case, CursorRange("customer", low, high)))]
+            assert found == [name for name in names if low < name <= high]
 
     def test_the_high_cursor_is_inside_its_own_range(self, case: Case) -> None:
         for cursor, highest in (("updated_at", DAY + dt.timedelta(hours=6)), ("id", 10)):

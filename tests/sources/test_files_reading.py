@@ -239,8 +239,7 @@ def test_discovery_tells_of_a_broken_table_and_goes_on(tmp_path: Path) -> None:
     bad, good = opened(tmp_path).discover()
     assert (bad.name, len(bad.schema), "bad.parquet" in bad.traits["problem"]) == ("bad", 0, True)
     assert (good.name, good.rows_estimate, good.bytes_estimate) == ("good", 1000, 4005)
-    with pytest.raises(ProofError):
-        opened(tmp_path).describe("bad")
+    assert opened(tmp_path).describe("bad") == bad
 
 
 def _outside(folder: Path) -> list[Callable[[], Source]]:
@@ -290,6 +289,26 @@ def test_a_base_path_comes_from_the_connection_then_from_the_inventory(tmp_path:
         open_source(files_spec("drop"), Connection("x", "postgres"), base_path=str(tmp_path))
     with pytest.raises(InventoryError, match="nothing is there"):
         opened(tmp_path, "drop/absent").table_names()
+
+
+def test_a_folder_that_is_not_there_is_no_empty_table(tmp_path: Path) -> None:
+    """It may be a mount that is down: a full read would empty the table."""
+    put(tmp_path, "a.csv", b"id\n1\n")
+    glob = opened(tmp_path, "drop/*.csv")
+    (tmp_path / "drop").rename(tmp_path / "gone")
+    with pytest.raises(InventoryError, match="nothing is there"):
+        read(glob, "drops")
+    (tmp_path / "drop").mkdir()
+    assert read(glob, "drops") == []
+
+
+def test_a_file_read_long_ago_does_not_stop_the_new_ones(tmp_path: Path) -> None:
+    put(tmp_path, "1.csv.gz", b"\x1f\x8b damaged since")
+    put(tmp_path, "2.csv", b"id\n2\n")
+    source = opened(tmp_path, "drop/*")
+    assert "1.csv.gz" in source.describe("drops").traits["problem"]
+    new = source.files("drops")[1:]
+    assert column(list(source.read(ReadRequest("drops", FileSet(new)))), "id") == [2]
 
 
 def test_an_abandoned_reading_leaves_no_thread_behind(tmp_path: Path) -> None:

@@ -32,4 +32,4 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 class TestContract(SourceContract):
     @pytest.fixture
     def case(self, served: Shop) -> Case:
-        return Case(served.open(), served.name("orders"), True, served.name("undated"))
+        return Case(served.open(), served.name("orders"), True, served.name("undated"), text_cursors=not served.generic)

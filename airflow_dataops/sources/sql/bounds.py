@@ -32,7 +32,7 @@ def _comparable(value: Scalar, target: pa.DataType) -> bool:
     if isinstance(value, bool):
         return pt.is_boolean(target)
     if isinstance(value, int):
-        return pt.is_integer(target) or pt.is_decimal(target) or pt.is_floating(target)
+        return pt.is_integer(target) or pt.is_decimal(target) or (pt.is_floating(target) and _is_double(value))
     if isinstance(value, Decimal):
         return value.is_finite() and (pt.is_decimal(target) or pt.is_integer(target))
     if isinstance(value, float):
@@ -44,6 +44,14 @@ def _comparable(value: Scalar, target: pa.DataType) -> bool:
     if isinstance(value, time):
         return pt.is_time(target)
     return pt.is_binary(target) if isinstance(value, bytes) else pt.is_string(target)
+
+
+def _is_double(value: int) -> bool:
+    """Whether a database that compares doubles sees exactly this number."""
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False
 
 
 def _kind(value: Scalar) -> str:

@@ -24,8 +24,10 @@ DECIMAL_DIGITS = 76
 class SqlColumn:
     """One column: how the database declares it, what it becomes, and how it is asked for.
 
-    `expression` is SQL over the column (quoted, cast where the driver would lose something), `compare` the expression by
-    which the database orders and compares it. `any_as_text` is for columns without a usable declared type: numbers there
+    `expression` is SQL over the column (quoted, cast where the driver would lose something). `compare` is the expression by
+    which ranges are cut and the highest value is found: it orders the rows as Python orders their values (text by code point,
+    whatever the column's collation), because positions are compared by the steps and in the lake, too. `unordered` says why
+    there is no such expression, and so no cursor. `any_as_text` is for columns without a usable declared type: numbers there
     are written as exact text. `bytes_as_text`: the text is read as bytes, because not all of it may be UTF-8. `guard` is SQL that
     gives the value as text where the driver cannot give it whole, NULL elsewhere. `bind` is the SQL type of bound values.
     """
@@ -41,6 +43,7 @@ class SqlColumn:
     bytes_as_text: bool = False
     guard: str = ""
     bind: str = ""
+    unordered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Select:
     relation: str
     bounds: tuple[Bound, ...] = ()
     highest: bool = False
-    """Only the row with the highest value of the first column, in the database's own order."""
+    """Only the row with the highest value of the first column."""
     batch_rows: int = 65536
     isolation: str = "snapshot"
 

@@ -231,7 +231,7 @@ def _guarded(values: RawColumn, guard: RawColumn, misfits: Misfits) -> RawColumn
     caught = {row: text for row, text in enumerate(texts) if text is not None}
     if not caught:
         return values
-    misfits.update(dict.fromkeys(caught, Unfit("value_unreadable", "an array of several dimensions")))
+    misfits.update(dict.fromkeys(caught, Unfit("value_unreadable", "an array of several dimensions or not from 1 on")))
     return [caught.get(row, value) for row, value in enumerate(values)]
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine.reflection import ObjectKind
@@ -169,6 +170,7 @@ class Generic:
             nullable=bool(described.get("nullable", True)),
             comment=described.get("comment") or "",
             any_as_text=any_as_text,
+            unordered=f"how {self.dialect} sorts text is not known here" if pa.types.is_string(target) else "",
         )
 
     def _quote(self, name: str) -> str:

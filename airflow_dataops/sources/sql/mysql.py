@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+
+import pyarrow as pa
 
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError, InventoryError
@@ -53,7 +56,7 @@ TABLES = """
 
 COLUMNS = """
     SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), LOWER(COLUMN_TYPE), NUMERIC_PRECISION, NUMERIC_SCALE,
-           IS_NULLABLE, COLUMN_COMMENT
+           IS_NULLABLE, COLUMN_COMMENT, COLLATION_NAME
     FROM information_schema.COLUMNS WHERE {where} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION
 """
 
@@ -104,10 +107,11 @@ class MySQL:
             where, values = "TABLE_SCHEMA = %s AND TABLE_NAME = %s", (only.schema or self._database or "", only.table)
         columns: dict[tuple[str, str], list[SqlColumn]] = {}
         described = self._ask(COLUMNS.replace("{where}", where), values)
-        for schema, table, name, kind, declared, precision, scale, nullable, comment in described:
+        for schema, table, name, kind, declared, precision, scale, nullable, comment, collation in described:
             column = column_of(
-                name, kind, declared, _number(precision), _number(scale), nullable=nullable == "YES", comment=comment or ""
-            )
+                name, kind, declared, _number(precision), _number(scale),
+                collation=collation or "", nullable=nullable == "YES", comment=comment or "",
+            )  # fmt: skip
             columns.setdefault((schema, table), []).append(column)
         keys = _keys(self._ask(KEYS.replace("{where}", where), values))
         found = []
@@ -146,7 +150,7 @@ class MySQL:
     def without_place(self, column: SqlColumn, relation: str) -> int:
         if not column.nullable:
             return 0
-        where = f"FROM {relation} AS q WHERE {column.compare} IS NULL"
+        where = f"FROM {relation} AS q WHERE q.{quote(column.name)} IS NULL"
         if not self._ask(f"SELECT 1 {where} LIMIT 1", ()):
             return 0
         return int(self._ask(f"SELECT COUNT(*) {where}", ())[0][0])
@@ -219,7 +223,7 @@ class MySQLStream:
 
     def __init__(self, database: MySQL, client: Any, select: Select, timeout_seconds: int | None) -> None:
         self._database, self._client, self._rows = database, client, min(select.batch_rows, FETCH_ROWS)
-        values = [_literal(b.value) for b in select.bounds]
+        values = [_literal(b.value) for b in select.bounds if b.value not in EMPTY]
         self._cursor = client.cursor()
         if timeout_seconds:
             maria = "mariadb" in str(client.server_version).lower()
@@ -231,7 +235,7 @@ class MySQLStream:
         else:
             self._cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             self._cursor.execute("START TRANSACTION READ ONLY")
-        text = select.text(_placeholder)
+        text = (_highest(select) if select.highest else select).text(_placeholder)
         # Only with values does the driver look for % signs, and the query may hold some of its own.
         self._cursor.execute(text.replace("%", "%%").replace(MARK, "%s") if values else text, values or None)
 
@@ -255,12 +259,26 @@ class MySQLStream:
         hang_up(self._client)
 
 
+def _highest(select: Select) -> Select:
+    """By MAX: for ORDER BY the server looks at the first `max_sort_length` bytes only."""
+    column = select.columns[0]
+    name = quote(column.name)
+    if pa.types.is_string(column.type):  # the highest is found among bytes
+        column = replace(column, expression=f"CONVERT(q.{name} USING utf8mb4)")
+    relation = f"(SELECT MAX({column.compare}) AS {name} FROM {select.relation} q)"
+    return replace(select, columns=(column,), relation=relation, highest=False)
+
+
 MARK = "\0value\0"
 """Stands for a bound value until the query's own % signs are safe; no query may hold a NUL."""
 
 
+EMPTY = ("", b"")
+"""As literals they would be NULL under sql_mode EMPTY_STRING_IS_NULL."""
+
+
 def _placeholder(number: int, bound: Bound) -> str:
-    return MARK
+    return "x''" if bound.value in EMPTY else MARK
 
 
 def _literal(value: Scalar) -> object:

@@ -11,8 +11,11 @@ from pymysql.protocol import FieldDescriptorPacket
 from airflow_dataops.sources.sql.database import SqlColumn
 from airflow_dataops.sources.sql.mysql_types import column_of
 
-NOT_NULL, UNSIGNED, BINARY = 1, 32, 63
-"""Two flags of a column, and the character set of bytes, in the protocol's own numbers."""
+NOT_NULL, UNSIGNED, ENUM, SET = 1, 32, 256, 2048
+"""Flags of a column in the protocol's own numbers."""
+
+BINARY = 63
+"""The protocol's character set of bytes."""
 
 
 def prepared_fields(client: Any, statement: str) -> list[Any]:
@@ -35,8 +38,10 @@ def column_of_field(field: Any) -> SqlColumn:
         precision = field.length - (1 if scale else 0) - (0 if unsigned else 1)
     elif kind == "bit":
         precision = field.length
+    elif field.flags & (ENUM | SET):
+        kind = "enum" if field.flags & ENUM else "set"
     elif kind in ("varchar", "blob"):
-        kind = "varbinary" if field.charsetnr == BINARY and field.type_code != FIELD_TYPE.JSON else "varchar"
+        kind = "varbinary" if field.charsetnr == BINARY else "varchar"
     declared = f"{kind} unsigned" if unsigned and kind != "year" else kind
     return column_of(field.name, kind, declared, precision, scale, nullable=not field.flags & NOT_NULL)
 
@@ -47,5 +52,5 @@ _KINDS = {
     FIELD_TYPE.DOUBLE: "double", FIELD_TYPE.DECIMAL: "decimal", FIELD_TYPE.NEWDECIMAL: "decimal", FIELD_TYPE.DATE: "date",
     FIELD_TYPE.NEWDATE: "date", FIELD_TYPE.DATETIME: "datetime", FIELD_TYPE.TIMESTAMP: "timestamp", FIELD_TYPE.TIME: "time",
     FIELD_TYPE.GEOMETRY: "geometry", FIELD_TYPE.BLOB: "blob", FIELD_TYPE.TINY_BLOB: "blob", FIELD_TYPE.MEDIUM_BLOB: "blob",
-    FIELD_TYPE.LONG_BLOB: "blob",
+    FIELD_TYPE.LONG_BLOB: "blob", FIELD_TYPE.JSON: "json",
 }  # fmt: skip

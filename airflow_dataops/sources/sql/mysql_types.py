@@ -24,6 +24,14 @@ INTEGERS: dict[str, tuple[pa.DataType, pa.DataType]] = {
 }
 """Signed and unsigned. The lake has no unsigned types: the next wider signed one takes them."""
 
+TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "uuid")
+"""Text that can be a cursor. (MariaDB sorts its uuids by the moment in them; their text has the order of everywhere else.)"""
+
+BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
+
+BY_CODE_POINT = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin")
+"""Collations of MariaDB and MySQL that compare as Python does. (All other `_bin` ones take trailing blanks for nothing.)"""
+
 OTHERS: dict[str, pa.DataType] = {
     "double": pa.float64(),
     "date": pa.date32(),
@@ -58,10 +66,12 @@ def column_of(
     precision: int | None,
     scale: int | None,
     *,
+    collation: str = "",
     nullable: bool = True,
     comment: str = "",
 ) -> SqlColumn:
-    """How a column is read: `kind` is information_schema's DATA_TYPE, `declared` its COLUMN_TYPE, both in lower case."""
+    """How a column is read: `kind` is information_schema's DATA_TYPE, `declared` its COLUMN_TYPE, both in lower case. A query's
+    columns do not tell their `collation`."""
     quoted = f"q.{quote(name)}"
     column = SqlColumn(name, declared, pa.string(), quoted, quoted, nullable=nullable, comment=comment)
     if kind in INTEGERS:
@@ -77,8 +87,14 @@ def column_of(
     if kind in ("decimal", "numeric"):
         return _decimal(column, precision or 10, scale or 0)
     if kind == "timestamp":
-        return replace(column, type=OTHERS[kind], expression=f"concat({quoted}, 'Z')")
-    return replace(column, type=OTHERS.get(kind, pa.string()))
+        # Under sql_mode ORACLE concat takes NULL for an empty text.
+        return replace(column, type=OTHERS[kind], expression=f"IF({quoted} IS NULL, NULL, concat({quoted}, 'Z'))")
+    if kind in TEXTS:
+        # Text against bytes is compared as bytes, and those of a bound value are UTF-8.
+        return column if collation in BY_CODE_POINT else replace(column, compare=f"CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)")
+    target = OTHERS.get(kind, pa.string())
+    ordered = kind in BYTES or not (pa.types.is_string(target) or pa.types.is_binary(target))
+    return replace(column, type=target, unordered="" if ordered else f"the server orders {kind} in a way of its own")
 
 
 def _decimal(column: SqlColumn, precision: int, scale: int) -> SqlColumn:

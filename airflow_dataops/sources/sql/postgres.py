@@ -15,7 +15,7 @@ from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.database import RowStream, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import changed, first_line, install_hint, inventory, unavailable
 from airflow_dataops.sources.sql.names import TableName
-from airflow_dataops.sources.sql.postgres_catalog import read_names, read_tables, read_types
+from airflow_dataops.sources.sql.postgres_catalog import DEFAULT_BY_CODE_POINT, read_names, read_tables, read_types
 from airflow_dataops.sources.sql.postgres_types import column_of, quote
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ SESSION = {
 """So that values cast to text read the same whatever the server's and the user's settings are."""
 
 
-DECLARED = """
-    SELECT format_type(kind, modifier), format_type(kind, -1)
+DECLARED = f"""
+    SELECT format_type(kind, modifier), format_type(kind, -1), {DEFAULT_BY_CODE_POINT}
     FROM unnest(%s::oid[], %s::int4[]) WITH ORDINALITY AS t (kind, modifier, place) ORDER BY place
 """
 
@@ -71,7 +71,7 @@ class Postgres:
         told = self._connected().info.parameter_status
         return {
             "server": f"PostgreSQL {told('server_version') or 'unknown'}",
-            "encoding": told("server_encoding") or "unknown",
+            "encoding": self._encoding(),
             "driver": self._driver(),
         }
 
@@ -81,7 +81,7 @@ class Postgres:
     def tables(self, only: TableName | None = None) -> tuple[SqlTable, ...]:
         if only is not None and only.schema is None:
             return ()
-        return read_tables(self._ask, self._options.schemas, only, self._unencoded())
+        return read_tables(self._ask, self._options.schemas, only, self._encoding())
 
     def query_columns(self, query: str) -> tuple[SqlColumn, ...]:
         import psycopg
@@ -100,8 +100,9 @@ class Postgres:
             raise self.failure(error, "describe the query on") from None
         types = read_types(self._ask, {oid for _, oid, _ in found})
         return tuple(
-            column_of(name, full, bare, oid, modifier, types, unencoded=self._unencoded())
-            for (name, oid, modifier), (full, bare) in zip(found, declared, strict=True)
+            # The collation of a query's column is not told. `default`, where that is the order asked for, keeps its indexes.
+            column_of(name, full, bare, oid, modifier, types, encoding=self._encoding(), collate="default" if plain else "C")
+            for (name, oid, modifier), (full, bare, plain) in zip(found, declared, strict=True)
         )
 
     def relation(self, name: TableName) -> str:
@@ -113,7 +114,7 @@ class Postgres:
     def without_place(self, column: SqlColumn, relation: str) -> int:
         if not column.nullable:
             return 0
-        where = f"FROM {relation} AS q WHERE {column.compare} IS NULL"
+        where = f"FROM {relation} AS q WHERE q.{quote(column.name)} IS NULL"
         if not self._ask(f"SELECT EXISTS (SELECT {where})", ())[0][0]:
             return 0
         return int(self._ask(f"SELECT count(*) {where}", ())[0][0])
@@ -203,8 +204,8 @@ class Postgres:
             return "psycopg"
         return "adbc"
 
-    def _unencoded(self) -> bool:
-        return self._connected().info.parameter_status("server_encoding") == "SQL_ASCII"
+    def _encoding(self) -> str:
+        return self._connected().info.parameter_status("server_encoding") or "unknown"
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._client is None or self._client.closed:

@@ -48,10 +48,25 @@ TABLES = """
     ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 """
 
-COLUMNS = """
+DEFAULT_BY_CODE_POINT = """
+    (SELECT CASE coalesce(to_jsonb(d) ->> 'datlocprovider', 'c')
+            WHEN 'b' THEN true WHEN 'c' THEN d.datcollate IN ('C', 'POSIX') ELSE false END
+     FROM pg_database d WHERE d.datname = current_database())
+"""
+"""Whether the database's default collation sorts by bytes. The providers' column is there since PostgreSQL 15; all collations
+of the built-in one (since 17) sort so."""
+
+COLUMNS = f"""
     SELECT a.attrelid::int8, a.attname::text, a.atttypid::int8, a.atttypmod, format_type(a.atttypid, a.atttypmod),
-           format_type(a.atttypid, -1), a.attnotnull, coalesce(d.description, '')
+           format_type(a.atttypid, -1),
+           a.attnotnull AND NOT EXISTS (  -- since 18 it may be NOT VALID, with NULLs in older rows
+               SELECT FROM pg_constraint k
+               WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey)),
+           coalesce(d.description, ''),
+           CASE WHEN l.collprovider = 'd' THEN {DEFAULT_BY_CODE_POINT}
+                ELSE coalesce(l.collprovider = 'b' OR (l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX')), false) END
     FROM pg_attribute a
+    LEFT JOIN pg_collation l ON l.oid = a.attcollation
     LEFT JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = a.attrelid AND d.objsubid = a.attnum
     WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attrelid, a.attnum
@@ -69,7 +84,7 @@ KEYS = """
 
 TYPES = """
     SELECT t.oid::int8, t.typname::text, n.nspname::text, t.typtype::text, t.typcategory::text, t.typelem::int8,
-           t.typbasetype::int8, t.typtypmod, t.typnotnull
+           t.typbasetype::int8, t.typtypmod
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = ANY (%s::oid[])
 """
 
@@ -79,7 +94,7 @@ def read_names(ask: Ask, schemas: Sequence[str]) -> tuple[TableName, ...]:
     return tuple(TableName(schema, table) for schema, table in ask(NAMES, (wanted, wanted)))
 
 
-def read_tables(ask: Ask, schemas: Sequence[str], only: TableName | None, unencoded: bool) -> tuple[SqlTable, ...]:
+def read_tables(ask: Ask, schemas: Sequence[str], only: TableName | None, encoding: str) -> tuple[SqlTable, ...]:
     """All listed tables, or the one asked for."""
     if only is None:
         where, values = VISIBLE + LISTED + " AND (%s::text[] IS NULL OR n.nspname = ANY (%s::text[]))", [list(schemas) or None] * 2
@@ -90,11 +105,11 @@ def read_tables(ask: Ask, schemas: Sequence[str], only: TableName | None, unenco
     columns = ask(COLUMNS, (oids,))
     types = read_types(ask, {row[2] for row in columns})
     by_table: dict[int, list[SqlColumn]] = {}
-    for oid, name, kind, modifier, declared, bare, not_null, comment in columns:
+    for oid, name, kind, modifier, declared, bare, not_null, comment, plain in columns:
         by_table.setdefault(oid, []).append(
             column_of(
                 name, declared, bare, kind, modifier, types,
-                not_null=not_null, comment=comment, unencoded=unencoded,
+                not_null=not_null, comment=comment, encoding=encoding, collate="" if plain else "C",
             )
         )  # fmt: skip
     keys = _keys(ask(KEYS, (oids,)))

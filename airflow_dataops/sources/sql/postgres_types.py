@@ -37,6 +37,13 @@ TEXT_ITEMS = {"date", "timestamp", "timestamptz"}
 """Item types that are parsed back from text[], because an infinite one would end the whole read."""
 
 
+ORDERED_AS_TEXT = {"uuid", "macaddr", "macaddr8", "bit", "varbit"}
+"""Types read as text whose own order is that of their text. (An enum's, an interval's or an address's is not.)"""
+
+BYTES_BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
+"""Encodings whose bytes sort as their code points do. (What is not UTF-8 in SQL_ASCII becomes a dead letter.)"""
+
+
 @dataclass(frozen=True, slots=True)
 class PgType:
     """One row of pg_type. `kind` is typtype (b, d domain, e enum, r range, c composite, …)."""
@@ -49,7 +56,6 @@ class PgType:
     item: int
     base: int
     base_modifier: int
-    not_null: bool
 
 
 def column_of(
@@ -62,13 +68,14 @@ def column_of(
     *,
     not_null: bool = False,
     comment: str = "",
-    unencoded: bool = False,
+    encoding: str = "UTF8",
+    collate: str = "C",
 ) -> SqlColumn:
-    """How a column of this type is read. `declared` is the full type as text, `bare` the same without its modifier."""
+    """How a column of this type is read. `declared` is the full type as text, `bare` the same without its modifier. `collate`
+    is the collation that sorts its text by bytes; none where its own does, so that its indexes are used."""
     quoted = f"q.{quote(name)}"
     kind = types[oid]
-    while kind.kind == "d":  # a domain: the type below it, with its own digits
-        not_null = not_null or kind.not_null
+    while kind.kind == "d":  # a domain: the type below it, with its own digits; its NOT NULL does not keep NULL out of a column
         if modifier == -1:
             modifier = kind.base_modifier
         kind = types[kind.base]
@@ -82,11 +89,29 @@ def column_of(
     if built_in and kind.name in NATIVE:
         target, bind = NATIVE[kind.name]
         column = replace(column, type=target, bind=bind)
-        return _as_bytes(column) if unencoded and pa.types.is_string(target) else column
-    if kind.category == "A" and kind.item in types and kind.name.startswith("_"):
-        return _array(column, types[kind.item], modifier)
-    column = replace(column, expression=f"{quoted}::text")
-    return _as_bytes(column) if unencoded else column
+    elif kind.category == "A" and kind.item in types and kind.name.startswith("_"):
+        return _array(replace(column, unordered=f"{declared} is a list"), types[kind.item], modifier)
+    else:
+        column = replace(column, expression=f"{quoted}::text")
+    if not pa.types.is_string(column.type):
+        return column
+    if kind.category == "S":
+        column = _by_code_point(column, kind.name if built_in else "", encoding, collate)
+    elif not built_in or kind.name not in ORDERED_AS_TEXT:
+        column = replace(column, unordered=f"PostgreSQL orders {declared} in another way than its text")
+    return _as_bytes(column) if encoding == "SQL_ASCII" else column
+
+
+def _by_code_point(column: SqlColumn, kind: str, encoding: str, collate: str) -> SqlColumn:
+    """Text compared as it is read: citext with its letters, char(n) with its padding."""
+    text, bind = column.expression, column.bind
+    if kind not in ("text", "varchar", "name"):
+        bind = "text"
+    if kind == "bpchar":  # a cast to text would cut the padding; the comparison of bpchar does not see it
+        text, collate = (f"{text}::text" if encoding == "SQL_ASCII" else f"textin(bpcharout({text}))"), "C"
+    if encoding not in BYTES_BY_CODE_POINT:
+        return replace(column, compare=f"convert_to({text}::text, 'UTF8')", bind="bytea")
+    return replace(column, compare=f'{text} COLLATE "{collate}"' if collate else text, bind=bind)
 
 
 def _as_bytes(column: SqlColumn) -> SqlColumn:
@@ -97,7 +122,8 @@ def _as_bytes(column: SqlColumn) -> SqlColumn:
 def _numeric(column: SqlColumn, modifier: int) -> SqlColumn:
     target = decimal_type(modifier)
     if target is None:
-        return replace(column, expression=f"{column.expression}::text", bind="numeric")
+        wide = f"{column.declared} is read as text, in which 10 comes before 9"
+        return replace(column, expression=f"{column.expression}::text", unordered=wide)
     return replace(column, type=target, bind="numeric")
 
 
@@ -117,9 +143,14 @@ def decimal_type(modifier: int) -> pa.DataType | None:
 
 
 def _array(column: SqlColumn, item: PgType, modifier: int) -> SqlColumn:
-    """One dimension as a list. PostgreSQL does not declare dimensions and the driver would flatten several into one, so
-    those values are caught by a guard."""
-    column = replace(column, guard=f"CASE WHEN array_ndims({column.expression}) > 1 THEN {column.expression}::text END")
+    """One dimension as a list. PostgreSQL does not declare dimensions, nor where counting begins: the driver would flatten
+    several into one, and ends the whole read at an array that does not begin at 1. A guard catches those values, and the
+    driver never sees them."""
+    value = column.expression
+    odd = f"array_ndims({value}) > 1 OR array_lower({value}, 1) <> 1"
+    column = replace(
+        column, guard=f"CASE WHEN {odd} THEN {value}::text END", expression=f"(CASE WHEN {odd} THEN NULL ELSE {value} END)"
+    )
     built_in = item.schema == "pg_catalog"
     if built_in and item.name in ITEMS:
         return replace(column, type=pa.list_(NATIVE[item.name][0]))

@@ -24,8 +24,11 @@ def value_text(value: Scalar) -> str:
 
 
 def bound_sql(number: int, bound: Bound) -> str:
-    """The n-th bound's value. An integer beyond bigint is compared as a number, not refused."""
-    kind = bound.column.bind
-    if kind == "int8" and isinstance(bound.value, int) and not -(2**63) <= bound.value < 2**63:
+    """The n-th bound's value. What is no bigint is compared as a number, not refused or rounded."""
+    kind, value = bound.column.bind, bound.value
+    setting = f"current_setting('dataops.bound_{number}')"
+    if kind == "bytea" and isinstance(value, str):  # text in an encoding whose bytes have another order
+        return f"convert_to({setting}, 'UTF8')"
+    if kind == "int8" and not (isinstance(value, int) and -(2**63) <= value < 2**63):
         kind = "numeric"
-    return f"current_setting('dataops.bound_{number}')::{kind}"
+    return f"{setting}::{kind}"

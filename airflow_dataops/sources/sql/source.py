@@ -50,7 +50,7 @@ class SqlSource:
 
     def high_cursor(self, table: str, cursor: str, query: str | None = None) -> Scalar | None:
         declared, relation = self._declared(table, query)
-        column = self._column(declared, cursor)
+        column = self._cursor(declared, cursor)
         lost = self._database.without_place(column, relation)
         if lost:
             raise RangeError(
@@ -119,7 +119,7 @@ class SqlSource:
             )
         if not isinstance(asked, CursorRange):
             return ()
-        column = self._column(declared, asked.cursor)
+        column = self._cursor(declared, asked.cursor)
         bounds = []
         if asked.low is not None:
             bounds.append(Bound(column, ">=" if asked.low_inclusive else ">", bound_value(column, asked.low)))
@@ -151,12 +151,18 @@ class SqlSource:
         return found[0], self._database.relation(name)
 
     @staticmethod
-    def _column(declared: SqlTable, name: str) -> SqlColumn:
+    def _cursor(declared: SqlTable, name: str) -> SqlColumn:
         column = declared.column(name)
         if column is None:
             known = ", ".join(c.name for c in declared.columns[:20])
             raise InventoryError(
                 f"Cannot read {declared.name} by cursor {name}: no such column -> one of {known}. Fix `read.cursor`."
+            )
+        if column.unordered:
+            raise RangeError(
+                f"Cannot read {declared.name} by cursor {name}: {column.unordered} -> a number, date, timestamp, or text that can "
+                "be put in the order of its code points. Which rows are new could not be told for sure. Use another cursor, or "
+                "cast this one (in `read.query` or a view)."
             )
         return column
 

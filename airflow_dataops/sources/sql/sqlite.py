@@ -20,12 +20,11 @@ from urllib.parse import quote as url_quote
 
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError, InventoryError, RangeError
-from airflow_dataops.core.offset import Scalar
 from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.database import FETCH_ROWS, Bound, RawColumn, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import changed, first_line, inventory, unavailable
 from airflow_dataops.sources.sql.names import TableName
-from airflow_dataops.sources.sql.sqlite_types import Kinds, column_of, misplaced, quote
+from airflow_dataops.sources.sql.sqlite_types import Kinds, column_of, in_order, misplaced, quote
 
 WAIT_SECONDS = 30
 TRANSIENT = ("locked", "busy", "disk i/o error", "interrupted")
@@ -169,15 +168,16 @@ class SQLite:
     def _typed(self, columns: list[SqlColumn], relation: str) -> tuple[SqlColumn, ...]:
         """Columns without any declaration (expressions of views and queries, mostly) get the type that their values have:
         there is nothing else to go by, and a count that arrives as text would help nobody."""
+        encoding = self.traits()["encoding"]
         bare = [c for c in columns if c.declared == "without a type"]
         if not bare:
-            return tuple(columns)
+            return tuple(in_order(c, encoding) for c in columns)
         kinds = ", ".join(f"group_concat(DISTINCT typeof({c.expression}))" for c in bare)
         held = dict(zip((c.name for c in bare), self._ask(f"SELECT {kinds} FROM {relation} AS q")[0], strict=True))
         typed = []
         for column in columns:
             kind = Kinds(frozenset((held[column.name] or "").split(",")) - {""}).type() if column.name in held else None
-            typed.append(column if kind is None else replace(column, type=kind, any_as_text=False))
+            typed.append(in_order(column if kind is None else replace(column, type=kind, any_as_text=False), encoding))
         return tuple(typed)
 
     def _row_counts(self) -> dict[str, int]:
@@ -253,7 +253,7 @@ def _keeping_bytes(data: bytes) -> str:
 def _bound(bound: Bound) -> int | float | str | bytes:
     """The value in the form in which the column is compared (see `sqlite_types`)."""
     value = bound.value
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal | int):
         return _number(value, bound)
     if isinstance(value, datetime):
         moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
@@ -263,9 +263,9 @@ def _bound(bound: Bound) -> int | float | str | bytes:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def _number(value: Scalar, bound: Bound) -> int | float:
+def _number(value: Decimal | int, bound: Bound) -> int | float:
     """SQLite has no decimals: a DECIMAL column holds integers and doubles, compared as such."""
-    number = Decimal(str(value))
+    number = Decimal(value)
     if number == number.to_integral_value() and -(2**63) <= number < 2**63:
         return int(number)
     if Decimal(repr(float(number))) != number:

@@ -68,6 +68,15 @@ def _padded(expression: str, zero: str) -> str:
     return f"({expression} || substr('{zero}', length({expression}) + 1))"
 
 
+def in_order(column: SqlColumn, encoding: str) -> SqlColumn:
+    """The column as a cursor: its text is compared by bytes, whatever its collation."""
+    if not pa.types.is_string(column.type):
+        return column
+    if encoding != "UTF-8":
+        return replace(column, unordered=f"the file's text is {encoding}, and SQLite compares its bytes")
+    return replace(column, compare=f"{column.expression} COLLATE BINARY")
+
+
 def misplaced(column: SqlColumn) -> str:
     """SQL that is true for rows that no range over this column reaches: NULL, or another kind of value than declared."""
     kind = f"typeof(q.{quote(column.name)})"
