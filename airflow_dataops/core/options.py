@@ -47,7 +47,11 @@ class FilesOptions(Spec):
     encoding: str | None = Field(None, description="Text encoding, for example `cp1252`. Unset: detected and recorded.")
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="Unset: detected and recorded.")
     quote: str | None = Field(None, min_length=1, max_length=1, description="Unset: detected and recorded.")
-    header: bool | None = Field(None, description="Whether the first record names the columns. Unset: detected.")
+    header: bool | None = Field(
+        None,
+        description="Whether the first record names the columns. Unset: detected, and a "
+        "file that differs in this from the others of its table is refused.",
+    )
     null_values: tuple[str, ...] = Field(("",), description="Unquoted text that stands for NULL.")
     table_from: Literal["auto", "source", "file", "folder"] = Field(
         "auto",

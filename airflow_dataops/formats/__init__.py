@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.options import FilesOptions
-from airflow_dataops.formats.base import FileAccess, FileFormat, Rows, SchemaChanged, Survey
+from airflow_dataops.formats.base import FileAccess, FileFormat, Rows, SchemaChanged, Survey, Tally
 
-__all__ = ["FAMILIES", "FileAccess", "FileFormat", "Rows", "SchemaChanged", "Survey", "family_of", "open_format"]
+__all__ = ["FAMILIES", "FileAccess", "FileFormat", "Rows", "SchemaChanged", "Survey", "Tally", "family_of", "open_format"]
 
 FAMILIES = ("csv", "json", "parquet", "avro")
 """Formats whose files may stand side by side in one table: CSV with TSV, JSON with NDJSON."""

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fastavro
-import numpy as np
 import pyarrow as pa
 from fastavro.schema import parse_schema
 
 from airflow_dataops.core.errors import DataOpsError, InventoryError, ProofError
 from airflow_dataops.formats.avro_types import AvroTypes, Convert, without_logical_types
-from airflow_dataops.formats.base import FileAccess, Rows, Survey
+from airflow_dataops.formats.base import FileAccess, Rows, Survey, Tally
 from airflow_dataops.formats.columnar import DeclaredSchema, columns_of, lifted
 from airflow_dataops.formats.compression import decompressed
 from airflow_dataops.formats.text_stream import buffered
@@ -33,14 +32,13 @@ class AvroFormat(DeclaredSchema):
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
-        traits: dict[str, str],
+        traits: dict[str, str], tally: Tally,
     ) -> Iterator[Rows]:  # fmt: skip
         with _Container(file) as container:
             place = 1
             for records in container.batches(batch_rows):
-                places = pa.array(np.arange(place, place + len(records)), pa.int64())
+                yield lifted(records, schema, file.path, place)
                 place += len(records)
-                yield Rows(lifted(records, schema, file.path), places)
             traits |= container.traits
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
@@ -43,6 +44,20 @@ class Survey:
     complete: bool = False
 
 
+@dataclass(slots=True)
+class Tally:
+    """Over all files of a reading, by column of the table: how many values were present, and how many of them did not fit
+    its type. One file may hold nothing else; what the column is, is asked of all files together."""
+
+    present: Counter[str] = field(default_factory=Counter)
+    misfits: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def changed(self) -> list[str]:
+        """The columns that have become others: most of their values do not fit."""
+        return [name for name, misfits in self.misfits.items() if misfits * 2 > self.present[name]]
+
+
 class SchemaChanged(Exception):
     """A value or a file needs another schema than the one in use. The source surveys all files and tells the step."""
 
@@ -68,8 +83,8 @@ class FileFormat(Protocol):
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
-        traits: dict[str, str],
+        traits: dict[str, str], tally: Tally,
     ) -> Iterator[Rows]:  # fmt: skip
         """The rows of a file, at most `batch_rows` at once. Raises SchemaChanged when `schema` cannot take a value.
-        When it ends, `traits` holds what is known of the file's form by then."""
+        When it ends, `traits` holds what is known of the file's form by then, and its values are in the tally."""
         ...

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.options import FilesOptions
@@ -12,6 +15,9 @@ from airflow_dataops.formats.text_types import TEXT, kind_of
 
 DELIMITERS = (",", ";", "\t", "|")
 _RECORDS = 100
+_DOUBLE = re.compile(rb'(?:^|[,;\t|\r\n])"')
+_SINGLE = re.compile(rb"(?:^|[,;\t|\r\n])'[^',;\t|\r\n]*+(?:''|[,;\t|])(?:[^'\r\n]|'')*+'(?:[,;\t|\r\n]|\Z)")
+_MADE_UP = re.compile(r"column_[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ def sniff(head: bytes, options: FilesOptions, is_whole: bool) -> Sniffed | None:
     if best is None:
         return None
     _, dialect, records, block, spans = best
+    if options.quote is None and not _DOUBLE.search(head) and dialect.quote == '"' and _are_single_quoted(records):
+        return sniff(head, options.model_copy(update={"quote": "'"}), is_whole)
     header = options.header if options.header is not None else _is_header(records[0])
     if header:
         names = _names(records[0])
@@ -62,11 +70,15 @@ def sniff(head: bytes, options: FilesOptions, is_whole: bool) -> Sniffed | None:
 
 
 def _quote(head: bytes) -> str:
-    """`'` when fields begin with it and none with `"`."""
-    double = any(mark in head for mark in (b',"', b';"', b'\t"', b'|"', b'\n"', b'\r"')) or head.startswith(b'"')
-    single = sum(head.count(d + b"'") for d in (b",", b";", b"\t", b"|", b"\n"))
-    closed = sum(head.count(b"'" + d) for d in (b",", b";", b"\t", b"|", b"\n", b"\r"))
-    return "'" if not double and single >= 2 and closed >= single // 2 else '"'
+    """`'` when no field begins with `"`, and `'` is around something that needs it."""
+    return "'" if not _DOUBLE.search(head) and _SINGLE.search(head) else '"'
+
+
+def _are_single_quoted(records: list[list[str]]) -> bool:
+    """Whether `'` is around a name, or around every value of a column. Around a value here and there it is part of it."""
+    names, *rows = [[len(text) > 1 and text[0] == text[-1] == "'" if text else None for text in record] for record in records]
+    columns = [[quoted for quoted in column if quoted is not None] for column in zip_longest(*rows)]
+    return any(names) or any(len(column) > 1 and all(column) for column in columns)
 
 
 def _is_header(first: list[str]) -> bool:
@@ -91,6 +103,11 @@ def _names(header: list[str]) -> tuple[str, ...]:
             )
         names.append(name)
     return tuple(names)
+
+
+def are_made_up(names: Iterable[str]) -> bool:
+    """Whether these are the names of columns that no header names."""
+    return all(_MADE_UP.fullmatch(name) for name in names)
 
 
 def _line_ends(block: Block, spans: Spans) -> str:

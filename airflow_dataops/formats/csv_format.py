@@ -1,12 +1,15 @@
 """CSV and TSV: text in columns, parsed block by block by Arrow, typed without loss, every bad record a dead letter.
 
-Dead letters: `ragged_row` (too few or many fields), `unbalanced_quote`, `nul_byte`, `bad_encoding`,
-`value_does_not_fit` (a text that the column's type cannot take; see `text_types` for when it widens the type instead).
+Dead letters: `ragged_row` (too few or many fields), `unbalanced_quote`, `nul_byte`, `bad_encoding`, `repeated_header` (files
+that were put one behind the other), `value_does_not_fit` (a text that the column's type cannot take; see `text_types` for
+when it widens the type instead).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import codecs
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,10 +20,11 @@ import pyarrow.csv
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.options import FilesOptions
-from airflow_dataops.formats.base import FileAccess, Rows, SchemaChanged, Survey
-from airflow_dataops.formats.csv_dialect import Sniffed, sniff
-from airflow_dataops.formats.csv_records import Block, Spans, blocks, spans_of
+from airflow_dataops.formats.base import FileAccess, Rows, SchemaChanged, Survey, Tally
+from airflow_dataops.formats.csv_dialect import Sniffed, are_made_up, sniff
+from airflow_dataops.formats.csv_records import Block, Spans, blocks, count_lines, spans_of
 from airflow_dataops.formats.encoding import by_content, is_valid, original_bytes
+from airflow_dataops.formats.spelling import Spellings
 from airflow_dataops.formats.text_stream import TextStream
 from airflow_dataops.formats.text_types import Evidence, firm_type, is_foreign, is_kept, observe, resolve
 from airflow_dataops.formats.text_values import convert, convert_widened
@@ -28,15 +32,20 @@ from airflow_dataops.formats.text_values import convert, convert_widened
 _HEAD_BYTES = 1 << 20
 _SNIFF_BYTES = 1 << 16
 _MIN_BLOCK, _MAX_BLOCK = 1 << 18, 1 << 22
+_SEP_LINE = re.compile(rb'"?sep=([!-~\t ])"?(?:\r\n|\n|\r)', re.IGNORECASE)
+"""How Excel is told the delimiter: a line of its own above the header."""
 
 
 @dataclass(slots=True)
 class _Opened:
-    """A CSV file after its head was looked at: the stream stands at the first data record."""
+    """A CSV file after its head was looked at: the stream stands at the first data record. `names` are the columns as the
+    table spells them; `header` is the record that named them, `b""` for none that could come again."""
 
     stream: TextStream
     sniffed: Sniffed | None
     traits: dict[str, str]
+    names: tuple[str, ...] = ()
+    header: bytes = b""
     first_line: int = 1
     row_bytes: float = 100.0
 
@@ -63,11 +72,11 @@ class CsvFormat:
         self._nulls = list(options.null_values)
 
     def survey(self, file: FileAccess, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
-        opened = self._open(file)
+        opened = self._open(file, expected)
         try:
             if opened.sniffed is None:
                 return Survey({}, opened.traits, 0, complete=True)
-            names = opened.sniffed.names
+            names = opened.names
             seen = {name: Evidence() for name in names}
             rows, used = 0, 0
             for parsed in self._parsed(file, opened, _HEAD_BYTES):
@@ -98,37 +107,37 @@ class CsvFormat:
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
-        traits: dict[str, str],
+        traits: dict[str, str], tally: Tally,
     ) -> Iterator[Rows]:  # fmt: skip
-        opened = self._open(file)
+        opened = self._open(file, schema.names)
         try:
             if opened.sniffed is None:
                 return
-            unknown = set(opened.sniffed.names) - set(schema.names)
+            unknown = set(opened.names) - set(schema.names)
             if unknown:
                 raise SchemaChanged(f"{file.path}: new columns {sorted(unknown)}")
             types = {f.name: firm_type(expected.get(f.name)) for f in schema}
             firm = {f.name: t for f in schema if (t := types[f.name]) is not None and is_kept(t, f.type)}
-            tally: dict[str, list[int]] = {}
             size = int(min(max(opened.row_bytes * batch_rows, _MIN_BLOCK), _MAX_BLOCK))
             for parsed in self._parsed(file, opened, size):
                 yield from _sliced(self._typed(file, opened, parsed, schema, firm, tally), batch_rows)
-            # More foreign values than values of the expected type: the column itself is another one by now.
-            if any(misfits * 2 > present for misfits, present in tally.values()):
-                raise SchemaChanged(f"{file.path}: most values of a column do not fit")
         finally:
             traits |= opened.traits
             opened.stream.close()
 
-    def _open(self, file: FileAccess) -> _Opened:
+    def _open(self, file: FileAccess, known: Collection[str]) -> _Opened:
+        """`known`: the table's columns, empty when there are none yet."""
         stream = TextStream.open(file, self.options, _SNIFF_BYTES)
         try:
-            skipped = stream.skip_lines(self.options.skip_rows)
+            options, skipped = self.options, stream.skip_lines(self.options.skip_rows)
             head = stream.peek(_SNIFF_BYTES)
+            if options.delimiter is None and (told := _SEP_LINE.match(head)):
+                options, skipped = options.model_copy(update={"delimiter": told[1].decode()}), skipped + stream.skip_lines(1)
+                head = stream.peek(_SNIFF_BYTES)
             is_whole = len(head) < _SNIFF_BYTES
             if not stream.encoding.wide and stream.encoding.name != "utf-8":
                 head = head.decode(stream.encoding.name, "replace").encode()
-            sniffed = sniff(head, self.options, is_whole)
+            sniffed = sniff(head, options, is_whole)
             traits = {"format": "tsv" if sniffed and sniffed.dialect.delimiter == "\t" else "csv", **stream.traits}
             if sniffed is None:
                 return _Opened(stream, None, traits)
@@ -137,12 +146,20 @@ class CsvFormat:
                 "delimiter": d.delimiter, "quote": d.quote or "none", "line_ends": sniffed.line_ends,
                 "header": "yes" if sniffed.header else "no",
             }  # fmt: skip
-            line = 1 + skipped
+            line, header = 1 + skipped, b""
+            if self.options.header is None:
+                _check_header(sniffed, known, file.path)
             if sniffed.header:
                 _check_names(sniffed.names, file.path, stream.encoding.name)
-                line += stream.skip_record(d)
+                header = stream.skip_record(d)
+                line += count_lines(header)
+            names = Spellings(known).of(sniffed.names)
+            comes_again = sniffed.width > 1 and not are_made_up(sniffed.names)
             records = max(head.count(b"\n"), head.count(b"\r"), 1)
-            return _Opened(stream, sniffed, traits, line, len(head) / records)
+            return _Opened(
+                stream, sniffed, traits, tuple(names.values()), header.strip(b"\r\n") if comes_again else b"", line,
+                len(head) / records,
+            )  # fmt: skip
         except BaseException:
             stream.close()
             raise
@@ -155,12 +172,13 @@ class CsvFormat:
             if stream.encoding.evidence == "ascii" and not block.data.isascii():
                 stream.settle(by_content(block.data))
                 opened.traits["encoding"] = stream.encoding.name
-            parsed = self._parse(file, block, sniffed, stream)
+            parsed = self._parse(file, block, sniffed, opened)
             if len(parsed.table) or parsed.dead:
                 yield parsed
 
-    def _parse(self, file: FileAccess, block: Block, sniffed: Sniffed, stream: TextStream) -> _Parsed:
+    def _parse(self, file: FileAccess, block: Block, sniffed: Sniffed, opened: _Opened) -> _Parsed:
         """Text columns of a block, after the records were taken out that no parser must see."""
+        stream, header = opened.stream, opened.header
         name, one_column = stream.encoding.name, sniffed.width == 1
         if stream.encoding.wide:
             name = "utf-8"
@@ -168,9 +186,9 @@ class CsvFormat:
         spans: Spans | None = None
         data = block.data
         irregular = block.spans is not None and bool(block.spans.malformed.any())
-        if irregular or b"\0" in data or not is_valid(data, name):
+        if irregular or b"\0" in data or (header and header in data) or not is_valid(data, name):
             spans = spans_of(block, sniffed.dialect, one_column)
-            problems = _problems(data, spans, name)
+            problems = _problems(data, spans, name, header)
             for n, problem in problems.items():
                 record = data[spans.starts[n] : spans.ends[n]]
                 dead.append(_letter(file, stream, problem, record, int(spans.lines[n])))
@@ -231,11 +249,10 @@ class CsvFormat:
 
     def _typed(
         self, file: FileAccess, opened: _Opened, parsed: _Parsed, schema: pa.Schema, firm: dict[str, pa.DataType],
-        tally: dict[str, list[int]],
+        tally: Tally,
     ) -> Rows:  # fmt: skip
         """The block under the schema; rows with a value that does not fit become dead letters."""
-        sniffed = opened.sniffed
-        texts_of = dict(zip(sniffed.names if sniffed else (), parsed.table.columns, strict=True))
+        texts_of = dict(zip(opened.names, parsed.table.columns, strict=True))
         arrays, misfit_of = [], {}
         for column in schema:
             texts = texts_of.get(column.name)
@@ -254,8 +271,8 @@ class CsvFormat:
                     raise SchemaChanged(f"{file.path}: column {column.name}")
                 misfit_of[column.name] = mask
             if expected is not None:
-                count = tally.setdefault(column.name, [0, 0])
-                count[0], count[1] = count[0] + misfits, count[1] + len(texts) - texts.null_count
+                tally.misfits[column.name] += misfits
+                tally.present[column.name] += len(texts) - texts.null_count
             arrays.append(values)
         records = pa.RecordBatch.from_arrays(arrays, schema=schema)
         places = _places(parsed)
@@ -293,7 +310,7 @@ def _merged(surveys: Sequence[Survey]) -> dict[str, Evidence]:
     return merged
 
 
-def _problems(data: bytes, spans: Spans, encoding: str) -> dict[int, tuple[str, str]]:
+def _problems(data: bytes, spans: Spans, encoding: str, header: bytes) -> dict[int, tuple[str, str]]:
     """(reason, message) of each record, by number, that no parser must see."""
     problems = {
         int(n): ("unbalanced_quote", "a quote is not closed, or its field goes on after it")
@@ -306,6 +323,11 @@ def _problems(data: bytes, spans: Spans, encoding: str) -> dict[int, tuple[str, 
         for n in np.unique(np.searchsorted(spans.starts, np.flatnonzero(array >= 0x80), "right") - 1).tolist():
             if not is_valid(data[spans.starts[n] : spans.ends[n]], encoding):
                 problems.setdefault(n, ("bad_encoding", f"the bytes are no {encoding} text"))
+    if header:
+        for n in np.flatnonzero(np.isin(spans.ends - spans.starts, (len(header), len(header) + len(codecs.BOM_UTF8)))).tolist():
+            # The next file's byte order mark came along.
+            if data[spans.starts[n] : spans.ends[n]].removeprefix(codecs.BOM_UTF8) == header:
+                problems.setdefault(n, ("repeated_header", "the record is the header once more"))
     return problems
 
 
@@ -332,6 +354,22 @@ def _check_marks(options: FilesOptions) -> None:
         raise InventoryError(
             f"Cannot read CSV with {options.delimiter!r} as delimiter and as quote -> two characters. Correct one of them."
         )
+
+
+def _check_header(sniffed: Sniffed, known: Collection[str], path: str) -> None:
+    """InventoryError for a file without a header in a table of files that have one, or the other way round: which of the
+    table's columns its values belong to would be a guess, and as columns of their own they would stay for ever."""
+    if not known or are_made_up(sniffed.names) == are_made_up(known):
+        return
+    shown = ", ".join([name for name in known if are_made_up([name]) == are_made_up(known)][:5])
+    if are_made_up(known):
+        found, wanted, cure = "names columns", "data", "Take it off, or set `header: false` if it is data after all"
+    else:
+        found, wanted, cure = "is data", "the names of columns", "Put the header back, or set `header: true` if it is one after all"
+    raise InventoryError(
+        f"Cannot read file {path!r}: its first record {found} -> {wanted}, as in the files before (columns {shown}). Where its "
+        f"values belong would be a guess. {cure}; or exclude the file."
+    )
 
 
 def _check_names(names: tuple[str, ...], path: str, encoding: str) -> None:

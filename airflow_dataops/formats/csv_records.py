@@ -141,11 +141,11 @@ def _cut(buffer: bytes, dialect: Dialect, line: int, ended: bool) -> tuple[Block
     if not quote or quote not in buffer:
         used = len(buffer) if ended else _after_last_line(buffer)
         data = buffer[:used]
-        return Block(data, line, _count_lines(data), plain=True), used
+        return Block(data, line, count_lines(data), plain=True), used
     regular = _regular(buffer, dialect, ended)
     if regular is not None:
         data = buffer[:regular]
-        return Block(data, line, _count_lines(data), plain=False), regular
+        return Block(data, line, count_lines(data), plain=False), regular
     return _walk(buffer, dialect, line, ended)
 
 
@@ -154,7 +154,8 @@ def _after_last_line(buffer: bytes) -> int:
     return max(buffer.rfind(b"\n"), buffer.rfind(b"\r", 0, len(buffer) - 1)) + 1
 
 
-def _count_lines(data: bytes) -> int:
+def count_lines(data: bytes) -> int:
+    """Physical lines, counting a last one without line end."""
     if not data:
         return 0
     # numpy counts single bytes several times faster than `bytes.count`.

@@ -17,7 +17,7 @@ import pyarrow.json
 
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.options import FilesOptions
-from airflow_dataops.formats.base import FileAccess, Rows, SchemaChanged, Survey
+from airflow_dataops.formats.base import FileAccess, Rows, SchemaChanged, Survey, Tally
 from airflow_dataops.formats.csv_records import Block, Dialect, blocks, spans_of
 from airflow_dataops.formats.encoding import is_valid, original_bytes
 from airflow_dataops.formats.json_records import document_records
@@ -31,6 +31,7 @@ from airflow_dataops.formats.json_values import (
     is_kept_json,
     resolve_json,
 )
+from airflow_dataops.formats.spelling import Spellings
 from airflow_dataops.formats.text_stream import TextStream
 
 _HEAD_BYTES = 1 << 20
@@ -62,7 +63,7 @@ class JsonFormat:
                 size += len(raw) + 1
                 if isinstance(value, dict) and not _is_mangled(raw):
                     count += 1
-                    root.see_fields(value.items())
+                    root.see_fields(value)
                 if not whole and (size > _HEAD_BYTES or count >= _HEAD_RECORDS):
                     complete = False
                     break
@@ -91,11 +92,11 @@ class JsonFormat:
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
-        traits: dict[str, str],
+        traits: dict[str, str], tally: Tally,
     ) -> Iterator[Rows]:  # fmt: skip
         stream, by_line = self._open(file)
         try:
-            builder = _Builder(file.path, schema, expected, stream)
+            builder = _Builder(file.path, schema, expected, stream, tally)
             if by_line:
                 for block in blocks(stream, _LINES, _BLOCK_BYTES):
                     fast = _by_arrow(block, schema, stream)
@@ -106,7 +107,6 @@ class JsonFormat:
                         yield from builder.rows(_lines(block, stream, file.path), batch_rows)
             else:
                 yield from builder.rows(_document(stream, file.path), batch_rows)
-            builder.judge()
             traits |= self._traits(stream, by_line)
         finally:
             stream.close()
@@ -216,23 +216,18 @@ def _sliced(rows: Rows, batch_rows: int) -> Iterator[Rows]:
 class _Builder:
     """Values → record batches of one schema."""
 
-    def __init__(self, path: str, schema: pa.Schema, expected: Mapping[str, pa.DataType], stream: TextStream) -> None:
+    def __init__(self, path: str, schema: pa.Schema, expected: Mapping[str, pa.DataType], stream: TextStream, tally: Tally) -> None:
         self._path, self._schema, self._stream = path, schema, stream
+        self._names = Spellings(schema.names)
         firm = {f.name: firm_json_type(expected.get(f.name)) for f in schema}
         self._firm = {f.name for f in schema if is_kept_json(firm[f.name], f.type)}
         self._fits = {f.name: fit_to(f.type, firm[f.name] if f.name in self._firm else None) for f in schema}
-        self._misfits = dict.fromkeys(schema.names, 0)
-        self._present = dict.fromkeys(schema.names, 0)
+        self._tally = tally
 
     def seen(self, records: pa.RecordBatch) -> None:
         """Counts what was read elsewhere."""
         for name, column in zip(records.schema.names, records.columns, strict=True):
-            self._present[name] += len(column) - column.null_count
-
-    def judge(self) -> None:
-        """SchemaChanged when most values of a column do not fit."""
-        if any(misfits * 2 > self._present[name] for name, misfits in self._misfits.items()):
-            raise SchemaChanged(f"{self._path}: most values of a column do not fit")
+            self._tally.present[name] += len(column) - column.null_count
 
     def rows(self, records: Iterable[Record], batch_rows: int) -> Iterator[Rows]:
         columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
@@ -262,19 +257,19 @@ class _Builder:
             return self._letter("bad_encoding", "a string is no Unicode text", raw, place)
         fitted: dict[str, Any] = {}
         misfit_in: str | None = None
-        for name, item in value.items():
+        for name, item in self._names.under(value).items():
             if item is None and name in self._fits:
                 continue
             fit = self._fits.get(name)
             if fit is None:
                 raise SchemaChanged(f"{self._path}: new field {name}")
-            self._present[name] += 1
+            self._tally.present[name] += 1
             try:
                 fitted[name] = fit(item)
             except Misfit as misfit:
                 if name not in self._firm or not misfit.foreign:
                     raise SchemaChanged(f"{self._path}: field {name}") from None
-                self._misfits[name] += 1
+                self._tally.misfits[name] += 1
                 misfit_in = misfit_in or name
         if misfit_in is not None:
             message = f"the value of field {misfit_in!r} is no {self._schema.field(misfit_in).type}"

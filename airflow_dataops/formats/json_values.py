@@ -3,14 +3,14 @@
 Types (first load): true/false → bool; numbers as in `text_types` (integers, doubles where nothing is lost, decimals
 otherwise); strings stay texts, whatever they look like; arrays → list, objects → struct. A field of mixed kinds becomes
 text: strings as they are, everything else as JSON text. So do arrays and objects that never held anything, because a
-list or struct needs to know of what. `null` and an absent field are both NULL. With an expected type, `text_types` says
-when the type is widened and when a value is foreign to it.
+list or struct needs to know of what, and those nested too deep. `null` and an absent field are both NULL. With an
+expected type, `text_types` says when the type is widened and when a value is foreign to it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as pt
 
+from airflow_dataops.formats.spelling import Spellings
 from airflow_dataops.formats.text_types import (
     BOOL,
     FIXED,
@@ -31,6 +32,9 @@ from airflow_dataops.formats.text_types import (
     see_one,
 )
 from airflow_dataops.formats.text_values import survives_double
+
+_MAX_DEPTH = 32
+"""Arrays and objects inside so many others are text: Parquet's readers give up at a hundred levels of their own."""
 
 
 class Number(Decimal):
@@ -91,13 +95,16 @@ def _json(value: Any) -> str:
 
 @dataclass(slots=True)
 class Node:
-    """Evidence of one place in the records: scalars, arrays with their elements, objects with their fields."""
+    """Evidence of one place in the records, inside `depth` others: scalars, arrays with their elements, objects with their
+    fields."""
 
+    depth: int = 0
     scalars: Evidence = field(default_factory=Evidence)
     lists: int = 0
     objects: int = 0
     elements: Node | None = None
     fields: dict[str, Node] = field(default_factory=dict)
+    names: Spellings = field(default_factory=Spellings)
 
     def see(self, value: Any) -> None:
         """Adds one value; None says nothing."""
@@ -105,24 +112,28 @@ class Node:
             return
         if isinstance(value, bool):
             self.scalars.counts[BOOL] += 1
-        elif isinstance(value, str):
+        elif isinstance(value, str) or (self.depth == _MAX_DEPTH and isinstance(value, list | dict)):
             self.scalars.counts[TEXT] += 1
         elif isinstance(value, list):
             self.lists += 1
             for item in value:
-                self.elements = self.elements or Node()
+                self.elements = self.elements or Node(self.depth + 1)
                 self.elements.see(item)
         elif isinstance(value, dict):
             self.objects += 1
-            self.see_fields(value.items())
+            self.see_fields(value)
         else:
             see_one(value.text if isinstance(value, Number) else str(value), 1, self.scalars)
 
-    def see_fields(self, items: Iterable[tuple[str, Any]]) -> None:
-        for name, item in items:
-            if name not in self.fields:
-                self.fields[name] = Node()
-            self.fields[name].see(item)
+    def see_fields(self, value: Mapping[str, Any]) -> None:
+        for name, item in self.names.under(value).items():
+            self._field(name).see(item)
+
+    def _field(self, name: str) -> Node:
+        if name not in self.fields:
+            self.fields[name] = Node(self.depth + 1)
+            self.names.add(name)
+        return self.fields[name]
 
     def add(self, other: Node) -> None:
         self.scalars.add(other.scalars)
@@ -130,8 +141,8 @@ class Node:
         if other.elements is not None:
             self.elements = self.elements or Node()
             self.elements.add(other.elements)
-        for name, node in other.fields.items():
-            self.fields.setdefault(name, Node()).add(node)
+        for name, node in self.names.under(other.fields).items():
+            self._field(name).add(node)
 
     @property
     def is_guess(self) -> bool:
@@ -190,7 +201,7 @@ def is_kept_json(expected: pa.DataType | None, t: pa.DataType) -> bool:
     if expected is not None and pt.is_list(expected) and pt.is_list(t):
         return is_kept_json(expected.value_type, t.value_type)
     if expected is not None and pt.is_struct(expected) and pt.is_struct(t):
-        made = {f.name: f.type for f in t}
+        made = Spellings(f.name for f in expected).under({f.name: f.type for f in t})
         return all(f.name in made and is_kept_json(f.type, made[f.name]) for f in expected)
     return is_kept(expected, t)
 
@@ -203,9 +214,13 @@ def _joined(node: Node, t: pa.DataType) -> tuple[pa.DataType | None, int]:
         return None if pt.is_null(inner) else pa.list_(inner), node.total - node.lists
     if pt.is_struct(t):
         known = {f.name: f.type for f in t}
-        types = {name: _inner(node.fields.get(name), have) for name, have in known.items()}
-        types |= {name: _inferred(child) for name, child in node.fields.items() if name not in known}
-        return pa.struct([(name, made) for name, made in types.items() if not pt.is_null(made)]), node.total - node.objects
+        names = Spellings(known)
+        fields, written = names.under(node.fields), {name: own for own, name in names.of(node.fields).items()}
+        types = {name: _inner(fields.get(name), have) for name, have in known.items()}
+        types |= {name: _inferred(child) for name, child in fields.items() if name not in known}
+        # The lake writes its own names; here a field is called as the source calls it.
+        typed = [(written.get(name, name), made) for name, made in types.items() if not pt.is_null(made)]
+        return pa.struct(typed), node.total - node.objects
     counts = node.scalars.counts
     if pt.is_boolean(t):
         return t, node.total - counts[BOOL]
@@ -297,12 +312,14 @@ def _refuse(value: Any) -> Any:
 
 
 def _fit_struct(t: pa.StructType, expected: pa.DataType | None) -> Fit:
-    had = {f.name: f.type for f in expected or ()}
+    names = Spellings(f.name for f in t)
+    had = names.under({f.name: f.type for f in expected or ()})
     fits = {f.name: _inside(fit_to(f.type, had.get(f.name))) for f in t}
 
     def fit(value: Any) -> Any:
         if not isinstance(value, dict):
             raise Misfit(foreign=True)
+        value = names.under(value)
         if any(v is not None and name not in fits for name, v in value.items()):
             raise Misfit(foreign=False)
         return {name: fits[name](v) for name, v in value.items() if v is not None}

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_dataops.core.errors import ProofError
-from airflow_dataops.formats.base import FileAccess, Rows, Survey
+from airflow_dataops.formats.base import FileAccess, Rows, Survey, Tally
 from airflow_dataops.formats.columnar import DeclaredSchema, columns_of, lifted
 
 
@@ -29,16 +28,14 @@ class ParquetFormat(DeclaredSchema):
 
     def rows(
         self, file: FileAccess, schema: pa.Schema, expected: Mapping[str, pa.DataType], batch_rows: int,
-        traits: dict[str, str],
+        traits: dict[str, str], tally: Tally,
     ) -> Iterator[Rows]:  # fmt: skip
         place = 1
         with _opened(file) as parquet:
             batches = parquet.iter_batches(batch_rows, use_threads=False)
             while (batch := _next(batches, file)) is not None:
-                records = lifted(batch, schema, file.path)
-                places = pa.array(np.arange(place, place + len(records)), pa.int64())
-                place += len(records)
-                yield Rows(records, places)
+                yield lifted(batch, schema, file.path, place)
+                place += len(batch)
             if place - 1 != parquet.metadata.num_rows:
                 raise _broken(file, f"{place - 1} rows", f"{parquet.metadata.num_rows} as the footer says")
         traits["format"] = "parquet"

@@ -72,26 +72,24 @@ class TextStream:
             self._take(found.end() if found else len(self._head))
         return count
 
-    def skip_record(self, dialect: Dialect) -> int:
-        """Takes the first record that is not blank off, with the blank lines before it; returns its physical lines."""
+    def skip_record(self, dialect: Dialect) -> bytes:
+        """Takes the first record that is not blank off, with the blank lines before it and its line end; returns them."""
         size = 1 << 16
         while True:
             head = self.peek(size)
             block = next(blocks(io.BytesIO(head), dialect, len(head) + 1), None)
             if block is None:
-                return 0
+                return b""
             spans = spans_of(block, dialect, blank_is_record=False)
             if len(spans.starts) > 1 or len(head) < size:
                 break
             size *= 2
         if not len(spans.starts):
-            return 0
+            return b""
         end = int(spans.ends[0])
         end += 2 if head.startswith(b"\r\n", end) else 1 if end < len(head) else 0
         self._take(end)
-        taken = head[:end]
-        lines = taken.count(b"\n") + taken.count(b"\r") - taken.count(b"\r\n")
-        return lines + (not taken.endswith((b"\n", b"\r")))
+        return head[:end]
 
     def _take(self, size: int) -> None:
         self._head = self._head[size:]

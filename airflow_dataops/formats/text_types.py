@@ -44,7 +44,8 @@ _NS_YEARS = (1678, 2261)
 
 @dataclass(slots=True)
 class Evidence:
-    """What was seen in one column. `fits`: values the expected type takes. `counts`: the others, by kind."""
+    """What was seen in one column. `fits`: values the expected type takes. `counts`: the others, by kind. `far`: how many of
+    all are outside the calendar of nanoseconds."""
 
     fits: int = 0
     empties: int = 0
@@ -56,7 +57,7 @@ class Evidence:
     inexact: int = 0
     fractions: int = 0
     nanoseconds: bool = False
-    far: bool = False
+    far: int = 0
 
     @property
     def has_values(self) -> bool:
@@ -73,7 +74,7 @@ class Evidence:
         self.inexact += other.inexact
         self.fractions += other.fractions
         self.nanoseconds |= other.nanoseconds
-        self.far |= other.far
+        self.far += other.far
 
 
 def firm_type(expected: pa.DataType | None) -> pa.DataType | None:
@@ -93,7 +94,7 @@ def observe(texts: pa.StringArray, expected: pa.DataType | None) -> Evidence:
     seen = Evidence()
     if expected is not None:
         taken, misfits = convert_some(texts, expected)
-        seen.far = pt.is_temporal(expected) and _is_far(taken)
+        seen.far = _count_far(taken) if pt.is_temporal(expected) else 0
         present = len(texts) - texts.null_count
         if not misfits.any():
             seen.fits = present
@@ -119,17 +120,15 @@ def _observe(values: pa.StringArray, seen: Evidence) -> None:
         pass
     elif kind in _VECTORS and (found := convert(values, _VECTORS[kind])) is not None:
         seen.counts[kind] += len(values)
-        seen.far |= pt.is_temporal(found.type) and _is_far(found)
+        seen.far += _count_far(found) if pt.is_temporal(found.type) else 0
     else:
         for entry in pc.value_counts(values).to_pylist():
             see_one(entry["values"], entry["counts"], seen)
 
 
-def _is_far(times: pa.Array) -> bool:
-    """Whether some are outside the calendar of nanoseconds."""
-    years = pc.min_max(pc.year(times))
-    low, high = years["min"].as_py(), years["max"].as_py()
-    return low is not None and (low < _NS_YEARS[0] or high > _NS_YEARS[1])
+def _count_far(times: pa.Array) -> int:
+    years = pc.year(times)
+    return int(pc.sum(pc.or_(pc.less(years, _NS_YEARS[0]), pc.greater(years, _NS_YEARS[1]))).as_py() or 0)
 
 
 _VECTORS = {BOOL: pa.bool_(), DATE: pa.date32(), NAIVE: pa.timestamp("us"), ZONED: pa.timestamp("us", "UTC")}
@@ -180,7 +179,7 @@ def see_one(text: str, count: int, seen: Evidence) -> None:
         match = _TIMESTAMP.fullmatch(text)
         seen.nanoseconds |= match is not None and len(match[1] or "") > 6
     if kind in (DATE, NAIVE, ZONED):
-        seen.far |= not _NS_YEARS[0] <= int(text[:4]) <= _NS_YEARS[1]
+        seen.far += 0 if _NS_YEARS[0] <= int(text[:4]) <= _NS_YEARS[1] else count
 
 
 def kind_of(text: str) -> str:
@@ -252,18 +251,20 @@ def joined_type(seen: Evidence, t: pa.DataType) -> tuple[pa.DataType | None, int
     if pt.is_decimal(t) and numbers:
         return _decimal(max(seen.digits, t.precision - t.scale), max(seen.scale, t.scale)), total - numbers
     if (pt.is_date(t) or (pt.is_timestamp(t) and t.tz is None)) and counts[DATE] + counts[NAIVE]:
-        unit = _unit(seen, t)
-        return pa.timestamp(unit) if unit else None, total - counts[DATE] - counts[NAIVE]
+        return _timestamp(seen, t, None, total - counts[DATE] - counts[NAIVE])
     if pt.is_timestamp(t) and t.tz is not None and counts[ZONED]:
-        unit = _unit(seen, t)
-        return pa.timestamp(unit, t.tz) if unit else None, total - counts[ZONED]
+        return _timestamp(seen, t, t.tz, total - counts[ZONED])
     return t, total
 
 
-def _unit(seen: Evidence, t: pa.DataType) -> str:
-    """The finest unit needed, `""` when none takes all of these values."""
-    finest = "ns" if seen.nanoseconds or (pt.is_timestamp(t) and t.unit == "ns") else "us"
-    return "" if finest == "ns" and seen.far else finest
+def _timestamp(seen: Evidence, t: pa.DataType, zone: str | None, foreign: int) -> tuple[pa.DataType | None, int]:
+    """In the finest unit needed. Outside the calendar of a column of nanoseconds a value is foreign; where it is there before
+    the first nanosecond, no type takes both."""
+    if pt.is_timestamp(t) and t.unit == "ns":
+        return t, foreign + seen.far
+    if seen.nanoseconds:
+        return None if seen.far else pa.timestamp("ns", zone), foreign
+    return pa.timestamp("us", zone), foreign
 
 
 def _decimal(digits: int, scale: int) -> pa.DataType | None:
@@ -288,6 +289,7 @@ def _with_fits(seen: Evidence, expected: pa.DataType) -> Evidence:
         whole.counts[FLOAT] += seen.fits
     else:
         kind = BOOL if pt.is_boolean(expected) else DATE if pt.is_date(expected) else NAIVE
+        whole.nanoseconds |= pt.is_timestamp(expected) and expected.unit == "ns"
         whole.counts[ZONED if pt.is_timestamp(expected) and expected.tz else kind] += seen.fits
     return whole
 

@@ -14,7 +14,8 @@ from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scal
 from airflow_dataops.core.options import FilesOptions, files_options
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec
-from airflow_dataops.formats import FileAccess, FileFormat, SchemaChanged, Survey, family_of, open_format
+from airflow_dataops.formats import FileAccess, FileFormat, SchemaChanged, Survey, Tally, family_of, open_format
+from airflow_dataops.formats.spelling import Spellings, respelled
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved, SourceTable
 from airflow_dataops.sources.files_tables import Place, place_of
 from airflow_dataops.sources.prefetch import Prefetch
@@ -47,22 +48,20 @@ class FilesSource:
 
     def discover(self) -> tuple[SourceTable, ...]:
         """A table whose files cannot be read has no columns and says why in its trait `problem`: its siblings go on."""
-        return tuple(self._discovered(name, files) for name, files in self._place.tables().items())
-
-    def _discovered(self, name: str, files: tuple[StoredFile, ...]) -> SourceTable:
-        try:
-            return self._described(name, files)
-        except DataOpsError as error:
-            return SourceTable(name, TableSchema(), bytes_estimate=sum(file.size for file in files), traits={"problem": str(error)})
+        return tuple(self._described(name, files) for name, files in self._place.tables().items())
 
     def describe(self, table: str, query: str | None = None) -> SourceTable:
+        """As `discover` shows it, trait `problem` included: a file that was read long ago must not stop the new ones."""
         _refuse_query(query)
         return self._described(table, self._files_of(table))
 
     def _described(self, name: str, files: tuple[StoredFile, ...]) -> SourceTable:
         total = sum(file.size for file in files)
-        survey = _Survey(self, files)
-        schema = survey.heads({})
+        try:
+            survey = _Survey(self, files)
+            schema = survey.heads({})
+        except DataOpsError as error:
+            return SourceTable(name, TableSchema(), bytes_estimate=total, traits={"problem": str(error)})
         rows = survey.rows_estimate
         sampled = sum(file.size for file in files[:_HEADS])
         if rows is not None and sampled and total > sampled:
@@ -143,22 +142,14 @@ class FilesSource:
         storage = self._place.storage
         return FileAccess(file.path, file.size, partial(storage.open_stream, file), partial(storage.open_random, file))
 
-    def format_of(self, files: tuple[StoredFile, ...]) -> FileFormat:
-        """The one format of all these files; InventoryError names two that differ."""
-        first: tuple[str, str] | None = None
-        for file in files:
-            if file.size == 0 and len(files) > 1:
-                continue
-            family = self._families.get(file)
-            if family is None:
-                family = self._families[file] = family_of(self.access(file), self._options)
-            if first is not None and family != first[0]:
-                raise InventoryError(
-                    f"Cannot read {file.path!r} and {first[1]!r} as one table: {family} and {first[0]} -> one format. "
-                    "Put them into folders of their own, or exclude one."
-                )
-            first = first or (family, file.path)
-        return open_format(first[0] if first else "csv", self._options)
+    def family(self, file: StoredFile) -> str:
+        """The family of a file's format, looked at once."""
+        if file not in self._families:
+            self._families[file] = family_of(self.access(file), self._options)
+        return self._families[file]
+
+    def open_format(self, family: str) -> FileFormat:
+        return open_format(family, self._options)
 
     def head(self, file: StoredFile, expected: Mapping[str, pa.DataType], look: Callable[[], Survey]) -> Survey:
         """The survey of a head, looked at once."""
@@ -176,21 +167,23 @@ class _Survey:
 
     def __init__(self, source: FilesSource, files: tuple[StoredFile, ...]) -> None:
         self._source, self._files = source, files
-        self.format = source.format_of(files[:_HEADS])
+        # An empty file may stand among those of any format.
+        self._first = next((file for file in files if file.size), files[0] if files else None)
+        self.format = source.open_format(source.family(self._first) if self._first else "csv")
         self.traits: dict[str, str] = {}
         self.rows_estimate: int | None = 0
 
     def heads(self, expected: Mapping[str, pa.DataType]) -> pa.Schema:
         surveys = [self._head(file, expected) for file in self._files[:_HEADS]]
-        schema = self.format.schema(surveys, expected)
-        missing = set(expected) - set(schema.names)
+        missing = set(expected) - set(self.format.schema(respelled(surveys, expected), expected).names)
         for file in self._files[_HEADS:]:
             # A column the table has is not gone before every file was asked.
             if not missing:
                 break
             surveys.append(self._head(file, expected))
-            schema = self.format.schema(surveys, expected)
-            missing -= set(schema.names)
+            missing -= Spellings(expected).under(surveys[-1].columns).keys()
+        surveys = respelled(surveys, expected)
+        schema = self.format.schema(surveys, expected)
         complete = len(surveys) == len(self._files) and all(survey.complete for survey in surveys)
         if not complete and not self.format.is_settled(surveys, schema, expected):
             schema = self.everything(expected)
@@ -201,13 +194,24 @@ class _Survey:
         return schema
 
     def everything(self, expected: Mapping[str, pa.DataType]) -> pa.Schema:
-        return self.format.schema([self._look(file, expected, whole=True) for file in self._files], expected)
+        surveys = [self._look(file, expected, whole=True) for file in self._files]
+        return self.format.schema(respelled(surveys, expected), expected)
+
+    def ensure_format(self, file: StoredFile) -> None:
+        """InventoryError for a file of another format than the table's."""
+        if not file.size or self._first is None or (family := self._source.family(file)) == self.format.name:
+            return
+        raise InventoryError(
+            f"Cannot read {file.path!r} and {self._first.path!r} as one table: {family} and {self.format.name} -> one format. "
+            "Put them into folders of their own, or exclude one."
+        )
 
     def _head(self, file: StoredFile, expected: Mapping[str, pa.DataType]) -> Survey:
         return self._source.head(file, expected, lambda: self._look(file, expected, whole=False))
 
     def _look(self, file: StoredFile, expected: Mapping[str, pa.DataType], whole: bool) -> Survey:
         with storage_errors(f"read file {file.path!r}"):
+            self.ensure_format(file)
             survey = self.format.survey(self._source.access(file), expected, whole)
         self._source.ensure_same(file)
         return survey
@@ -219,8 +223,7 @@ class FilesReading:
     def __init__(self, source: FilesSource, files: tuple[StoredFile, ...], request: ReadRequest) -> None:
         self._source, self._files, self._request = source, files, request
         self._expected = {column.name: column.type for column in request.expected or ()}
-        survey = _Survey(source, files)
-        self._format = survey.format
+        survey = self._survey = _Survey(source, files)
         self._schema = survey.heads(self._expected)
         if not len(self._schema) and request.expected is not None:
             # No file shows a column: nothing is known to have changed.
@@ -239,27 +242,30 @@ class FilesReading:
 
     def _read(self) -> Iterator[Batch]:
         seen: list[dict[str, str]] = []
+        tally = Tally()
         try:
             for file in self._files:
                 traits: dict[str, str] = {}
-                yield from self._batches(file, traits)
+                yield from self._batches(file, traits, tally)
                 seen.append(traits)
+            if tally.changed:
+                raise SchemaChanged(f"most values of columns {tally.changed} do not fit")
         except SchemaChanged as change:
             raise SchemaMoved(TableSchema.of_arrow(self._moved(change))) from None
         if seen:
             self.traits.clear()
             self.traits.update(merged_traits(seen))
 
-    def _batches(self, file: StoredFile, traits: dict[str, str]) -> Iterator[Batch]:
+    def _batches(self, file: StoredFile, traits: dict[str, str], tally: Tally) -> Iterator[Batch]:
         access = self._source.access(file)
         with storage_errors(f"read file {file.path!r}"):
-            for rows in self._format.rows(access, self._schema, self._expected, self._request.batch_rows, traits):
+            self._survey.ensure_format(file)
+            for rows in self._survey.format.rows(access, self._schema, self._expected, self._request.batch_rows, traits, tally):
                 yield Batch(rows.records, rows.dead_letters, file.path, rows.places)
         self._source.ensure_same(file)
 
     def _moved(self, change: SchemaChanged) -> pa.Schema:
-        survey = _Survey(self._source, self._files)
-        moved = survey.everything(self._expected)
+        moved = self._survey.everything(self._expected)
         if moved == self._schema:
             raise ProofError(
                 f"Cannot settle the columns of table {self._request.table}: {change} -> a schema that takes all values. "

@@ -68,11 +68,16 @@ class Place:
             fixed = self.path[: re.search(r"[*?\[]", self.path).start()].rpartition("/")[0]  # type: ignore[union-attr]
             pattern = glob_pattern(self.path)
             depth = fixed.count("/") + 1 if fixed else 0
-            return [f for f in self.storage.walk(fixed) if pattern.fullmatch(f.path) and _is_data(f.path, depth)]
-        files = [f for f in self.storage.walk(self.path) if _is_data(f.path, self._depth)]
-        if not files and self.storage.is_local and not os.path.isdir(self.storage.address(self.path)):
+            return [f for f in self._walk(fixed) if pattern.fullmatch(f.path) and _is_data(f.path, depth)]
+        return [f for f in self._walk(self.path) if _is_data(f.path, self._depth)]
+
+    def _walk(self, folder: str) -> list[StoredFile]:
+        """InventoryError for a folder that is not there. It may be a mount that is down: its tables are not empty."""
+        files = list(self.storage.walk(folder))
+        if not files and self.storage.is_local and not os.path.isdir(self.storage.address(folder)):
             raise InventoryError(
-                f"Cannot list {self.storage.uri(self.path)}: nothing is there -> a file or a folder. Correct `options.path`."
+                f"Cannot list {self.storage.uri(folder)}: nothing is there -> a file or a folder. Correct `options.path`, or "
+                "bring back what held it."
             )
         return files
 

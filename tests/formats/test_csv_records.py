@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_dataops.core.options import FilesOptions
-from airflow_dataops.formats.base import FileAccess
+from airflow_dataops.formats.base import FileAccess, Tally
 from airflow_dataops.formats.csv_format import CsvFormat
 from airflow_dataops.formats.csv_records import Dialect, blocks, fields_of, spans_of
 
@@ -106,7 +106,7 @@ def test_what_python_writes_is_read_back(
     options = FilesOptions(path="x", delimiter=delimiter, quote='"', header=True, null_values=())
     reader, file = CsvFormat(options), FileAccess("x.csv", len(data), lambda: io.BytesIO(data), lambda: None)
     schema = reader.schema([reader.survey(file, {}, whole=True)], {})
-    found = list(reader.rows(file, schema, {}, batch_rows, {}))
+    found = list(reader.rows(file, schema, {}, batch_rows, {}, Tally()))
     assert [letter for part in found for letter in part.dead_letters] == []
     read = [list(row.values()) for part in found for row in part.records.to_pylist()]
     # Without NULL texts an empty field is an empty text, and these fields hold nothing that reads as a number.
