@@ -40,6 +40,9 @@ PRESETS = {
 DAY_KEY, HOUR_KEY, MINUTE_KEY = "%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M"
 JITTER_CAP_SECONDS = 900
 
+YEARS = range(1900, 2200)
+"""Years that have periods: nobody has data of others, and the arithmetic of calendars ends not far behind them."""
+
 _CHANCE = re.compile(r"(?<![a-z])[hr](?![a-z])", re.IGNORECASE)
 _AROUND = timedelta(hours=26)  # no zone ever jumped further than a day
 _REFERENCE = datetime(2024, 1, 1)  # a wall-clock moment; only distances between ticks are taken from it
@@ -69,6 +72,9 @@ def parse_schedule(text: str, timezone: str = "UTC") -> Schedule:
     """The schedule of a row. InventoryError when the text is no cron, preset, `@continuous` or `none`, when the cron
     never fires, or when the zone is unknown."""
     try:
+        # A system's own files beside the IANA names: another zone on each machine, or one that counts leap seconds.
+        if timezone in ("localtime", "posixrules") or timezone.startswith(("posix/", "right/")):
+            raise KeyError(timezone)
         ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as error:
         raise InventoryError(
@@ -179,10 +185,10 @@ def period_before(schedule: Schedule, moment: datetime, *, given: str = "now") -
     return period_at(schedule, _just_before(period_at(schedule, moment).start), given=given)
 
 
-def period_now(schedule: Schedule, now: datetime, read_mode: str) -> Period:
+def period_now(schedule: Schedule, now: datetime, reads_windows: bool) -> Period:
     """The period of a run that was given neither a partition key nor a data interval, at `now` (aware): the one that
-    contains now (today's key, for days), but for `window` the last complete one."""
-    return period_before(schedule, now) if read_mode == "window" else period_at(schedule, now)
+    contains now (today's key, for days), but the last complete one where any table is read by period."""
+    return period_before(schedule, now) if reads_windows else period_at(schedule, now)
 
 
 def period_of_key(schedule: Schedule, key: str, *, backfill: bool = False) -> Period:
@@ -190,14 +196,15 @@ def period_of_key(schedule: Schedule, key: str, *, backfill: bool = False) -> Pe
     there: a period that overlaps its neighbours would load rows twice."""
     try:
         wall = datetime.strptime(key, schedule.key_format)
-        canonical = wall.strftime(schedule.key_format) == key
+        canonical = wall.strftime(schedule.key_format) == key and wall.year in YEARS
     except ValueError:
         canonical = False
     if not canonical:
         example = _REFERENCE.strftime(schedule.key_format)
         raise InventoryError(
-            f"Cannot use partition key {key!r}: malformed -> a key like {example!r} ({schedule.key_format}). Schedule "
-            f"{schedule.text!r} has keys of this form only. Start the run again with such a key."
+            f"Cannot use partition key {key!r}: malformed -> a key like {example!r} ({schedule.key_format}), of the years "
+            f"{YEARS.start} to {YEARS.stop - 1}. Schedule {schedule.text!r} has keys of this form only. "
+            "Start the run again with such a key."
         )
     period = period_at(schedule, _instant(wall, schedule.zone), given="key", backfill=backfill)
     if period.key != key:

@@ -10,22 +10,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from airflow_dataops.core.options import OPTION_MODELS
 from airflow_dataops.core.spec import SourceSpec, Spec
 from dag_factory.inventory.fields import known_fields, unknown_key
-from dag_factory.inventory.secret_text import is_secret_key, secret_kind, secret_message, shown
+from dag_factory.inventory.secret_text import HIDDEN, is_secret_place, secret_kind, secret_message, shown
+from dag_factory.inventory.yaml_text import flow
 
 MAX_BYTES = 10_000_000
 _DELIMITERS = ",;\t|"
-_NUMBER = re.compile(r"-?\d+\Z")
+_NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
+_FLOAT = re.compile(r"[-+]?([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([eE][-+]?[0-9]{1,3})?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,14 @@ def _bad_header(header: Sequence[str], line: int) -> Iterator[BadCell]:
             yield BadCell(line, f"#{index + 1}", "has no name. Name the field, or remove the column")
         elif name in header[:index]:
             yield BadCell(line, name, "stands twice. Remove one")
-        elif is_secret_key(name.rsplit(".", 1)[-1]) and not name.startswith("privacy."):
+        elif kind := secret_kind(name):
+            yield BadCell(line, HIDDEN, secret_message(kind))
+        elif is_secret_place(name):
             yield BadCell(line, name, secret_message("a credential, by its name"))
         elif message := _unknown(name):
             yield BadCell(line, name, message)
+        elif inner := next((other for other in header if other.startswith(f"{name}.")), None):
+            yield BadCell(line, name, f"stands beside `{inner}`, and one would overwrite the other. Keep the whole or its fields")
     if "name" not in header:
         yield BadCell(line, "name", "is missing: every row needs a name. Add the column")
 
@@ -155,6 +161,8 @@ def _row(header: Sequence[str], cells: Sequence[str], line: int) -> tuple[dict[s
 def _put(row: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
         row = row.setdefault(part, {})
+        if not isinstance(row, dict):
+            return  # the column of the whole stands beside it; the header's problem says so
     row[path[-1]] = value
 
 
@@ -183,9 +191,9 @@ def _value(text: str, wanted: Any) -> Any:
     """A cell as the field's type. ValueError says what was expected; what is text stays exactly that text."""
     if text[0] in "[{" and _origin(wanted) in (tuple, dict):
         try:
-            return json.loads(text)
-        except ValueError:
-            raise ValueError("JSON, as the cell begins like it. Check its brackets and quotes") from None
+            return json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            raise ValueError("JSON, as the cell begins like it. Check its brackets, quotes and keys") from None
     origin = _origin(wanted)
     if origin is tuple:
         return [part.strip() for part in re.split(r"[;|]", text) if part.strip()]
@@ -204,11 +212,21 @@ def _value(text: str, wanted: Any) -> Any:
             raise ValueError("a whole number. Correct it")
         return int(text)
     if plain is float:
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError("a number. Correct it") from None
+        number = float(text) if _FLOAT.match(text) else math.inf
+        if not math.isfinite(number):
+            raise ValueError("a number. Correct it")
+        return number
     return text
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key twice")
+    return dict(pairs)
+
+
+def _no_number(constant: str) -> Any:
+    raise ValueError(constant)
 
 
 def _origin(wanted: Any) -> Any:
@@ -231,22 +249,5 @@ def to_yaml(domain: str, rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         fields = [("name", row["name"]), *((k, v) for k, v in row.items() if k != "name")]
         for index, (name, value) in enumerate(fields):
-            lines.append(f"  {'-' if index == 0 else ' '} {name}: {_flow(value)}")
+            lines.append(f"  {'-' if index == 0 else ' '} {name}: {flow(value)}")
     return "\n".join(lines) + "\n"
-
-
-_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*\Z")
-_WORDS = frozenset(("true", "false", "null", "yes", "no", "on", "off", "y", "n"))
-
-
-def _flow(value: Any) -> str:
-    """A value in YAML's flow style; text is quoted as JSON unless nobody could read it as anything else."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(str(k))}: {_flow(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_flow(v) for v in value) + "]"
-    if isinstance(value, str) and _BARE.match(value) and value.lower() not in _WORDS:
-        return value
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f")  # an exponent means different things to YAML readers
-    return json.dumps(value, ensure_ascii=False)

@@ -22,7 +22,10 @@ Glob = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=250)]
 Policy = Literal["evolve", "freeze", "discard_row", "discard_value"]
 
-WATERMARK_MODES = ("watermark", "cdc")
+MOST_SECONDS = 3_155_760_000
+"""A hundred years. Longer spans leave the calendars of Airflow and Python, and nobody means them."""
+
+MOST_ROWS = 10**15
 
 
 class Spec(BaseModel):
@@ -36,8 +39,8 @@ class ReadSpec(Spec):
 
     mode: Literal["full", "window", "watermark", "new_files", "cdc"] = "full"
     cursor: str | None = None
-    lag_seconds: int = Field(0, ge=0)
-    overlap_seconds: int = Field(0, ge=0)
+    lag_seconds: int = Field(0, ge=0, le=MOST_SECONDS)
+    overlap_seconds: int = Field(0, ge=0, le=MOST_SECONDS)
     backfill: Literal["refuse", "snapshot"] = "refuse"
     batch_rows: int = Field(65536, ge=1, le=10_000_000)
     query: str | None = None
@@ -77,8 +80,8 @@ class TargetSpec(Spec):
     partition_by: tuple[PartitionSpec, ...] = ()
     format: Literal["parquet", "avro"] = "parquet"
     compression: Literal["zstd", "snappy", "none"] = "zstd"
-    file_bytes: int = Field(134_217_728, ge=1_048_576)
-    retention_days: int | None = Field(None, ge=1)
+    file_bytes: int = Field(134_217_728, ge=1_048_576, le=1 << 40)
+    retention_days: int | None = Field(None, ge=1, le=36_525)
     create: bool = True
     late: Literal["merge", "reject", "own_partition"] = "merge"
 
@@ -98,9 +101,9 @@ class ContractSpec(Spec):
 class DeadLettersSpec(Spec):
     """How many records may fail before the batch does, and where they go."""
 
-    max_rows: int | None = Field(None, ge=0)
+    max_rows: int | None = Field(None, ge=0, le=MOST_ROWS)
     max_share: float = Field(0.01, ge=0, le=1)
-    retention_days: int = Field(30, ge=1)
+    retention_days: int = Field(30, ge=1, le=36_525)
     conn_id: str | None = None
 
 
@@ -118,7 +121,7 @@ class LimitsSpec(Spec):
     pool: str | None = None
     max_active_runs: int = Field(1, ge=1, le=64)
     retries: int = Field(3, ge=0, le=100)
-    timeout_seconds: int = Field(21600, ge=1)
+    timeout_seconds: int = Field(21600, ge=1, le=MOST_SECONDS)
     priority: int = Field(1, ge=1, le=1_000_000)
     max_packs: int = Field(64, ge=1, le=1024)
     bytes_per_second: int | None = Field(None, ge=1)
@@ -176,7 +179,7 @@ class SourceSpec(Spec):
     standards: StandardsSpec = StandardsSpec()
     limits: LimitsSpec = LimitsSpec()
     rules: tuple[RuleSpec, ...] = ()
-    freshness_seconds: int | None = Field(None, ge=1)
+    freshness_seconds: int | None = Field(None, ge=1, le=MOST_SECONDS)
     notify: tuple[str, ...] = ()
     approvers: tuple[str, ...] = ()
     owner: str = Field(min_length=1)
@@ -201,6 +204,12 @@ class PipelineSpec(SourceSpec):
     @property
     def dag_id(self) -> str:
         return f"ingest__{self.domain}__{self.name}"
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether some of its tables are read by period (`read.mode: window`), by the row or by an entry of `tables`."""
+        entries = [entry.read or {} for entry in self.tables if isinstance(entry, TableEntry)]
+        return any(mode == "window" for mode in (self.read.mode, *(read.get("mode") for read in entries)))
 
     @property
     def fingerprint(self) -> str:

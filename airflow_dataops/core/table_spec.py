@@ -88,6 +88,7 @@ def table_spec(spec: PipelineSpec, source_table: str) -> TableSpec:
     )
 
 
+_WORD = re.compile(r"\{(\w+)\}", re.ASCII)
 _LAST_PART = re.compile(r'(?:^|\.)(?:"((?:[^"]|"")*)"|([^".]*))\Z', re.DOTALL)
 
 
@@ -100,10 +101,9 @@ def bare_name(source_table: str) -> str:
 
 
 def fill(template: str, words: dict[str, str]) -> str:
-    """`{domain}`, `{name}`, `{table}`, `{source_table}` replaced; any other brace is plain text, never a format field."""
-    for word, value in words.items():
-        template = template.replace("{" + word + "}", value)
-    return template
+    """`{domain}`, `{name}`, `{table}`, `{source_table}` replaced, in one pass: a table called `{name}` keeps its name. Any other
+    brace is plain text, never a format field."""
+    return _WORD.sub(lambda found: words.get(found[1], found[0]), template)
 
 
 def _glob_of(entry: str | TableEntry) -> str:

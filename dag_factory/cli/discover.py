@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import is_selected
 from dag_factory.cli.report import Context, Report
 from dag_factory.cli.source import matching, new_writer, open_row
+from dag_factory.inventory.yaml_text import flow
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,6 +114,5 @@ def _show(console: Console, spec: PipelineSpec, tables: Sequence[SourceTable]) -
 
 
 def _yaml(row: dict[str, Any]) -> str:
-    """Flow style per field: JSON is YAML, and every text is safely quoted in it."""
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in row.items()]
-    return "  - " + "\n    ".join(lines)
+    """An item of `sources`, a field per line."""
+    return "  - " + "\n    ".join(f"{name}: {flow(value)}" for name, value in row.items())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dag_factory.cli.report import Code, Context, Report, UsageError, problem
 from dag_factory.import_csv import import_csv as read_csv
 from dag_factory.import_csv import to_yaml
+from dag_factory.inventory.reader import DEFAULTS, PLATFORM
 from dag_factory.inventory.row import is_id
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def import_csv(context: Context, file: str, out: str | None) -> Report:
     except OSError as error:
         raise UsageError(f"Cannot read {file}: {error.strerror} -> a CSV file. Correct the path.") from None
     target = Path(out) if out is not None else None
-    domain = _domain(target or Path(file))
+    domain = _domain(Path(file)) if target is None else _domain_of_new(target)
     found = read_csv(data)
     problems = tuple(
         problem(f"{file}: {cell}", "cell", file=file, line=cell.row, row=cell.row, column=cell.column) for cell in found.bad
@@ -55,6 +56,16 @@ def _domain(path: Path) -> str:
     if not is_id(stem):
         raise UsageError(f"Cannot make a domain of the file name {path.name!r} -> letters first. Name the file with `--out`.")
     return stem
+
+
+def _domain_of_new(target: Path) -> str:
+    """The domain whose file this will be. UsageError for a name under which the inventory would not read it as one."""
+    if target.suffix != ".yaml" or not is_id(target.stem) or target.name in (DEFAULTS, PLATFORM):
+        raise UsageError(
+            f"Cannot write {target}: {target.name!r} -> <domain>.yaml, where the domain is a lower-case letter, then lower-case "
+            "letters, digits and single `_` (`defaults` and `platform` are taken). The inventory reads no other. Rename it."
+        )
+    return target.stem
 
 
 def _write(target: Path, text: str) -> None:

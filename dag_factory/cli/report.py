@@ -8,7 +8,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_dataops.core.errors import DataOpsError, InventoryError, LimitError, RetryError
-from dag_factory.inventory.secret_text import scrubbed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +80,6 @@ def report_of(error: BaseException) -> Report:
     if isinstance(error, DataOpsError):
         kind = "inventory" if isinstance(error, InventoryError) else error.code
         return Report(problems=(problem(str(error), kind),), code=code_of(error))
-    name = type(error).__name__
-    text = f"Cannot go on: {name} -> no error. This is a defect; set DATAOPS_TRACEBACK=1 to see where. {scrubbed(str(error))}"
+    # Only its name: nobody knows what its text quotes, a password of a URL or a value of a row.
+    text = f"Cannot go on: {type(error).__name__} -> no error. This is a defect; set DATAOPS_TRACEBACK=1 to see where and why."
     return Report(problems=(problem(text, "unexpected"),), code=Code.NOT_DONE)

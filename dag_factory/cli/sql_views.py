@@ -42,6 +42,8 @@ def open_database() -> duckdb.DuckDBPyConnection:
 def tables_of(database: duckdb.DuckDBPyConnection, query: str) -> set[Name]:
     """(database, table) of everything the one SELECT names, common table expressions and DuckDB's own aside. QueryError
     when it is not exactly one SELECT."""
+    if any("\ud800" <= c <= "\udfff" for c in query):
+        raise QueryError("Cannot read the query: text that is not UTF-8 -> UTF-8. Correct its encoding.")
     try:
         statements = database.extract_statements(query)
     except duckdb.Error as error:

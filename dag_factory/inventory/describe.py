@@ -36,7 +36,7 @@ FIELDS: dict[str, str] = {
     "renamed_from": "The row's former `name`: its state is carried over, one step.",
     "read.mode": "`full` reads everything, `window` the rows of one period, `watermark` what is new by a cursor, `new_files` "
     "what is new by file, `cdc` a change log.",
-    "read.cursor": "Column that dates or orders the rows; needed by `window` and `watermark`.",
+    "read.cursor": "Column that dates or orders the rows; needed by `window` and `watermark`. Text goes by code point.",
     "read.lag_seconds": "How far the read stays behind the source's clock, for rows still in flight.",
     "read.overlap_seconds": "How much of what was read is read again and deduplicated, for sources without a reliable clock.",
     "read.backfill": "What a past period of a `full` source means: refused, or a `snapshot` of today marked so.",

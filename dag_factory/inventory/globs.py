@@ -20,12 +20,17 @@ def fault(glob: str) -> str | None:
     """Why a glob can never mean what its writer thinks; None when nothing speaks against it."""
     if not glob.strip():
         return "is empty and matches no table"
-    if glob != glob.strip():
-        return "begins or ends with a space, which no table name does"
     if re.sub(r"\[!?\]?[^\]]*\]", "", glob).count("["):
         return "has a `[` without its `]`. Close it, or write `[[]` for the character itself"
+    return None
+
+
+def doubt(glob: str) -> str | None:
+    """What a glob's writer hardly meant, although a database takes such names; None when there is nothing odd."""
     if any(ord(c) < 32 for c in glob):
-        return "holds a control character"
+        return "holds a line break or another control character"
+    if glob != glob.strip():
+        return "begins or ends with a space"
     return None
 
 

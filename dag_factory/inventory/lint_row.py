@@ -17,6 +17,7 @@ from dag_factory.inventory.problem import Finding
 
 MOST_DAG_ID = 250
 MOST_TAG = 100
+MOST_OWNER = 500
 # Airflow refuses other ids when a connection is stored (`sanitize_conn_id`).
 _CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}\Z", re.ASCII)
 _CONN_FIELDS = ("conn_id", "privacy.key_conn_id", "dead_letters.conn_id")
@@ -73,7 +74,7 @@ def _path(options: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _schedule(spec: PipelineSpec) -> Iterator[Finding]:
     # Late: the cron library is only needed to lint and to plan, not to read a row inside a task.
-    from airflow_dataops.schedule import parse_schedule
+    from airflow_dataops.schedule import YEARS, parse_schedule
 
     try:
         parse_schedule("none", spec.timezone)
@@ -83,6 +84,8 @@ def _schedule(spec: PipelineSpec) -> Iterator[Finding]:
         parse_schedule(spec.schedule, "UTC")
     except InventoryError as error:
         yield Finding("schedule", str(error))
+    if spec.start_date.year not in YEARS:
+        yield Finding("start_date", f"found {spec.start_date} -> a day of the years {YEARS.start} to {YEARS.stop - 1}. Correct it")
 
 
 def _connections(spec: PipelineSpec) -> Iterator[Finding]:
@@ -111,6 +114,12 @@ def _names(spec: PipelineSpec) -> Iterator[Finding]:
             yield Finding(f"tags[{index}]", f"has {len(tag)} characters -> 1 to {MOST_TAG}, as Airflow takes them. Correct it")
     if not spec.owner.strip():
         yield Finding("owner", "is empty: who is asked when it fails? Name a person or a team")
+    if len(spec.owner) > MOST_OWNER:
+        yield Finding("owner", f"has {len(spec.owner)} characters, at most {MOST_OWNER} fit Airflow's tables. Shorten it")
+    shown = [("owner", spec.owner), *((f"tags[{i}]", tag) for i, tag in enumerate(spec.tags)), ("limits.pool", spec.limits.pool)]
+    for field, text in shown:
+        if any(ord(c) < 32 or ord(c) == 127 for c in text or ""):
+            yield Finding(field, "holds a control character, a line break perhaps. Write it in one line of plain text")
     if spec.renamed_from == spec.name:
         yield Finding("renamed_from", "is the row's own name. Remove it")
 

@@ -29,6 +29,8 @@ def table_findings(spec: PipelineSpec) -> Iterator[Finding]:
         elif hidden := next((e for e in spec.exclude if globs.covers(e, glob)), None):
             bad = True
             yield Finding(field, f"found {glob!r}: can never match, as `exclude` takes away all of it ({hidden!r}). Remove one")
+        elif why := globs.doubt(glob):
+            yield Finding(field, f"found {glob!r}: {why}. Correct it, unless the table's name really does", "warning")
     for index, glob in enumerate(spec.exclude):
         if why := globs.fault(glob):
             bad = True

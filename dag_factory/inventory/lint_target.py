@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.naming import MAX_NAME, sanitise
+from airflow_dataops.core.partition_name import MAX_SEGMENT_BYTES
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec, TableEntry, is_glob
 from airflow_dataops.core.table_spec import fill, table_spec
@@ -134,35 +136,68 @@ def _location(spec: PipelineSpec, use: Combination) -> Iterator[Finding]:
         )
     elif any(ord(c) < 32 for c in location) or not location.strip():
         yield Finding(field, "is empty or holds a control character. Correct it")
+    elif any(len(part.encode()) > MAX_SEGMENT_BYTES for part in parts):
+        yield Finding(field, f"has a folder's name of more than {MAX_SEGMENT_BYTES} bytes, and no file system takes it. Shorten it")
     elif could_be_several(spec, use.table):
         yield Finding(field, "is one place, and several tables could get it. Put it into a `tables` entry that matches one table")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A target table that a row's text names: `place` is (catalog, database, table), `row_place` the row's file:line."""
+
+    row: str
+    row_place: str
+    field: str
+    source_table: str
+    place: tuple[str, str, str]
+
+
+def claims(spec: PipelineSpec) -> tuple[list[Claim], list[Finding]]:
+    """(targets that the row's text alone tells, what is wrong with them)."""
+    told: list[Claim] = []
+    wrong: list[Finding] = []
+    movers = _movers(spec)
+    for field, source_table in _known_tables(spec):
+        try:
+            table = table_spec(spec.model_copy(update={"tables": movers(source_table)}), source_table)
+        except InventoryError as error:
+            wrong.append(Finding(field, str(error)))
+            continue
+        place = (table.target.catalog, table.database, table.table)
+        told.append(Claim(spec.id, f"{spec.file}:{spec.line}", field, source_table, place))
+    return told, wrong
+
+
+def rivals(claimed: Iterable[Claim]) -> Iterator[tuple[Claim, Finding]]:
+    """The claims of a target that another table has claimed before."""
+    taken: dict[tuple[str, str, str], Claim] = {}
+    for claim in claimed:
+        owner = taken.setdefault(claim.place, claim)
+        if (owner.row, owner.source_table) != (claim.row, claim.source_table):
+            _, database, table = claim.place
+            yield (
+                claim,
+                Finding(
+                    claim.field,
+                    f"{claim.source_table!r} would land in {database}.{table}, where {owner.source_table!r} of {owner.row} lands "
+                    f"({owner.row_place}). Two sources never share a table. Give one of them another "
+                    "`target.database` or `target.table`",
+                ),
+            )
 
 
 def meetings(specs: Iterable[PipelineSpec]) -> Iterator[tuple[PipelineSpec, Finding]]:
     """Rows (and tables of one row) that would write one and the same target, where their text alone tells. The later
     one gets the finding."""
-    taken: dict[tuple[str, str, str], tuple[PipelineSpec, str]] = {}
+    by_id: dict[str, PipelineSpec] = {}
+    told: list[Claim] = []
     for spec in specs:
-        movers = _movers(spec)
-        for field, source_table in _known_tables(spec):
-            try:
-                table = table_spec(spec.model_copy(update={"tables": movers(source_table)}), source_table)
-            except InventoryError as error:
-                yield spec, Finding(field, str(error))
-                continue
-            place = (table.target.catalog, table.database, table.table)
-            other = taken.setdefault(place, (spec, source_table))
-            if other != (spec, source_table):
-                owner, name = other
-                yield (
-                    spec,
-                    Finding(
-                        field,
-                        f"{source_table!r} would land in {table.name}, where {name!r} of {owner.id} lands "
-                        f"({owner.file}:{owner.line}). Two sources never share a table. Give one of them another "
-                        "`target.database` or `target.table`",
-                    ),
-                )
+        by_id[spec.id] = spec
+        own, wrong = claims(spec)
+        told += own
+        yield from ((spec, finding) for finding in wrong)
+    yield from ((by_id[claim.row], finding) for claim, finding in rivals(told))
 
 
 def _movers(spec: PipelineSpec) -> Callable[[str], tuple[TableEntry, ...]]:

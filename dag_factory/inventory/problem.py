@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dag_factory.inventory.secret_text import scrubbed
+from dag_factory.inventory.secret_text import scrubbed, shown_path
 
 Severity = Literal["error", "warning"]
 
@@ -25,7 +25,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         # The last safety net: whatever a rule or a foreign error quoted, a credential in it is not passed on.
-        object.__setattr__(self, "field", scrubbed(self.field))
+        object.__setattr__(self, "field", shown_path(scrubbed(self.field)))
         object.__setattr__(self, "message", scrubbed(self.message))
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from airflow_dataops.core.spec import SourceSpec, Spec
 from dag_factory.inventory.merge import BUILT_IN, Leaf, Origin, Tree, leaves, merged
 from dag_factory.inventory.narrow import PARTS
 from dag_factory.inventory.row import Row, entries_of
-from dag_factory.inventory.secret_text import hidden
+from dag_factory.inventory.secret_text import hidden, shown_path
 from dag_factory.inventory.yaml_nodes import plain
 
 
@@ -65,8 +65,8 @@ def _explained(name: str, leaf: Leaf | None, built_in: dict[str, Any]) -> Explai
         return Explained(name, hidden(built_in[name], name), BUILT_IN)
     if leaf.node.value is None:
         unset = Origin("built-in, unset by " + leaf.origin.layer, leaf.origin.file, leaf.origin.line)
-        return Explained(name, hidden(built_in.get(name), name), unset)
-    return Explained(name, hidden(plain(leaf.node), name), leaf.origin)
+        return Explained(shown_path(name), hidden(built_in.get(name), name), unset)
+    return Explained(shown_path(name), hidden(plain(leaf.node), name), leaf.origin)
 
 
 def _built_in(model: type[Spec], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -66,6 +66,31 @@ def read_platform(folder: str | os.PathLike[str]) -> PlatformSpec:
     return platform
 
 
+@dataclass(frozen=True, slots=True)
+class SharedFiles:
+    """What `platform.yaml` and `defaults.yaml` say to every row. Unless `layers.sound`, no row can be good."""
+
+    platform: PlatformSpec
+    layers: Layers
+    problems: tuple[Problem, ...]
+
+
+def read_shared(folder: str | os.PathLike[str]) -> SharedFiles:
+    """The files that every domain file builds on; read once for `read_domain`."""
+    reading = _Reading(Path(folder), None)
+    platform, layers = reading.platform()
+    layers = reading.defaults(layers)
+    return SharedFiles(platform, layers, tuple(reading.problems))
+
+
+def read_domain(folder: str | os.PathLike[str], name: str, shared: SharedFiles) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
+    """(rows, problems) of one domain file: everything but what only all files together can tell (`lint_target.claims`)."""
+    reading = _Reading(Path(folder), None)
+    rows = tuple(reading.domain(Path(folder) / name, shared.layers, shared.platform))
+    reading.renamed({row.id: row for row in rows})
+    return rows, tuple(reading.problems)
+
+
 class _Reading:
     def __init__(self, folder: Path, only: str | None) -> None:
         self.folder = folder
@@ -114,13 +139,16 @@ class _Reading:
         return found
 
     def add(self, file: Path, line: int, message: str, severity: str = "error", *, row: str = "", at: str = "") -> None:
-        self.problems.append(Problem(severity, shown_path(file), line, row, at, message))  # type: ignore[arg-type]
+        self.problems.append(Problem(severity, file_name(file), line, row, at, message))  # type: ignore[arg-type]
 
     def tree(self, file: Path) -> Node | None:
         """The document of a file; None (and a problem) when it cannot be read."""
         try:
+            if file.exists() and not file.is_file():  # reading a pipe would wait for ever
+                self.add(file, 1, "is no plain file. Replace it by one")
+                return None
             text = decode(file.read_bytes())
-            node = read_yaml(text, shown_path(file))
+            node = read_yaml(text, file_name(file))
         except YamlError as error:
             self.add(file, error.line, error.message)
             return None
@@ -284,7 +312,7 @@ def collapsed(problems: list[Problem]) -> Iterator[Problem]:
             yield same[0]
 
 
-def shown_path(file: Path) -> str:
+def file_name(file: Path) -> str:
     """As short as an editor can still open it from here."""
     try:
         return str(file.absolute().relative_to(Path.cwd()))

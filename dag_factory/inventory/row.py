@@ -14,11 +14,11 @@ from dag_factory.inventory.lint_modes import mode_findings
 from dag_factory.inventory.lint_row import row_findings
 from dag_factory.inventory.lint_tables import query_findings, table_findings
 from dag_factory.inventory.lint_target import target_findings
-from dag_factory.inventory.merge import Leaf, Tree, merged, origin_of, without
+from dag_factory.inventory.merge import Leaf, Tree, leaves, merged, origin_of, without
 from dag_factory.inventory.narrow import PARTS, combinations, entry_findings
 from dag_factory.inventory.not_yet import refusals
 from dag_factory.inventory.problem import Finding, Problem, Severity
-from dag_factory.inventory.secret_text import secret_kind, secret_message, secrets_in
+from dag_factory.inventory.secret_text import is_secret_place, secret_kind, secret_message, secrets_in
 from dag_factory.inventory.yaml_nodes import Node, faults
 
 _ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
@@ -87,17 +87,28 @@ def read_row(
     for number, entry in enumerate(entries):
         if entry.is_map:
             found += [f for f in entry_findings(entry, number, trees) if f.field not in {w.field for w in wrong}]
-    broken = {finding.field for finding in found}
-    readable = spec or _readable(tree, broken)
+    secrets = set(_secret_places(tree))
+    # The rules quote what they find, so a credential is out of their sight. (What a field's name gives away is in no known field.)
+    broken = {finding.field for finding in found} | {place for place in secrets if not is_secret_place(place)}
+    readable = _readable(tree, broken) if secrets or spec is None else spec
     if readable is not None:
         whole = PipelineSpec(**dict(readable), domain=domain, file=written_as, line=node.line)
         found += [f for f in _linted(whole, tree, trees, entries, platform, broken) if not _touches(f.field, broken)]
-        if layers.sound and not problems and not any(f.severity == "error" for f in found):
+        if layers.sound and not secrets and not problems and not any(f.severity == "error" for f in found):
             row = Row(row.id, domain, node.file, node.line, tree, whole)
     known = {p.field for p in problems}
     told = {(f.field, f.message): f for f in found if f.field not in known and not secret_kind(f.field)}
     problems += [row.problem(f) for f in told.values() if not _of_layer(tree, f, wrong)]
     return row, problems
+
+
+def _secret_places(tree: Tree) -> Iterator[str]:
+    """Dotted paths of credentials in the merged row, those of a layer included."""
+    for path, leaf in leaves(tree):
+        if secret_kind(path) or (is_secret_place(path) and leaf.node.value is not None):
+            yield path
+        else:
+            yield from (where for where, _, _ in secrets_in(leaf.node, path))
 
 
 def _readable(tree: Tree, broken: set[str]) -> SourceSpec | None:
@@ -120,7 +131,7 @@ def _with_plain_entries(tree: Tree, broken: set[str]) -> Tree:
     for index, node in enumerate(nodes):
         if any(b == f"tables[{index}]" or b.startswith(f"tables[{index}].") for b in broken):
             match = node.value.get("match") if node.is_map else None
-            usable = match is not None and isinstance(match.value, str) and match.value
+            usable = match is not None and isinstance(match.value, str) and match.value and f"tables[{index}].match" not in broken
             nodes[index] = Node(match.value if usable else "*", node.file, node.line)  # type: ignore[union-attr]
     return {**tree, "tables": Leaf(Node(nodes, leaf.node.file, leaf.node.line), leaf.origin)}
 

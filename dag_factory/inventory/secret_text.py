@@ -14,25 +14,39 @@ from dag_factory.inventory.yaml_nodes import Node, joined
 HIDDEN = "***"
 
 _KEY = re.compile(
-    r"pass(word|wd|phrase)|secret|credential|(private|api|access|account)_?key"
-    r"|(^|[_\-.])(pwd|pass|tokens?|auth|authorization|bearer|connection_?string|dsn|sas)$",
+    r"pass(word|wd|phrase|code)|secret|credential|(private|api|access|account|signing)[_\- ]?key|connection[_\-]?string$|tokens?$"
+    r"|(^|[_\-. ])(pwd|pw|pass|auth|authorization|bearer|dsn|sas)$",
     re.IGNORECASE,
 )
+# No open-ended repetition that is followed by something: a hostile text must not make the search slow.
 _VALUES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("a private key", re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY")),
-    ("an address with a password in it", re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.\-]*://[^\s/@:]*:[^\s/@]+@")),
+    ("a private key", re.compile(r"-----BEGIN [A-Z0-9 ]{0,64}PRIVATE KEY")),
+    # Digits and a slash behind the colon are a port; any other slash may stand in a password that nobody encoded.
+    (
+        "an address with a password in it",
+        re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.\-]{0,40}://[^\s/@:]{0,256}:(?!\d{1,5}/)[^\s@]{1,256}@"),
+    ),
+    (
+        "an address with a token in it",
+        re.compile(r"://(?=[^\s/@:]{0,256}\d)(?=[^\s/@:]{0,256}[A-Za-z])[^\s/@:]{20,256}@|://hooks\.slack\.com/services/\w"),
+    ),
     ("an AWS access key", re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b")),
     ("a GitHub token", re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})")),
     ("a GitLab token", re.compile(r"\bglpat-[A-Za-z0-9_\-]{16,}")),
     ("a Slack token", re.compile(r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,}")),
     ("a Google API key", re.compile(r"\bAIza[0-9A-Za-z_\-]{30,}")),
-    ("an API key", re.compile(r"\b[sprk]k[-_](live|test|proj|ant)[-_][A-Za-z0-9_\-]{10,}")),
-    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.")),
+    ("an API key", re.compile(r"\b([sprk]k[-_](live|test|proj|ant)[-_][A-Za-z0-9_\-]{10,}|sk-[A-Za-z0-9]{32,}|dapi[0-9a-f]{32})")),
+    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_\-]{8,512}\.eyJ[A-Za-z0-9_\-]{8,512}\.")),
     ("an authorization header", re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=_\-.]{16,}")),
     ("a shared access signature", re.compile(r"[?&](sig|X-Amz-Signature)=[A-Za-z0-9%+/=]{16,}")),
     (
         "a password",
-        re.compile(r"(?i)(password|passwd|pwd|secret|token|(api|access|account)_?key)(\s*=\s*|:)['\"]?[^\s'\";,&]{4,}"),
+        re.compile(
+            r"(?i)(password|passwd|pwd|passphrase|secret|token|(api|access|account|private)_?key)['\"]?"
+            r"((\s{0,8}=\s{0,8}|:)['\"]?[^\s'\";,&]{4,}"
+            # Behind a colon and a space only what no sentence goes on with: `password: see the vault` is none.
+            r"|\s{0,8}:\s{1,8}(['\"][^\s'\"]{4,}['\"]|(?=\S{0,256}\d)(?=\S{0,256}[a-z])[^\s'\";,&]{8,}))"
+        ),
     ),
 )
 
@@ -70,10 +84,10 @@ def secrets_in(node: Node, path: str = "") -> Iterator[tuple[str, int, str]]:
     if isinstance(node.value, dict):
         for key, child in node.value.items():
             here = joined(path, key)
-            if is_secret_key(key) and _holds_text(child) and not _names_columns(path):
-                yield here, child.line, "a credential, by its name"
-            elif kind := secret_kind(key):
+            if kind := secret_kind(key):
                 yield joined(path, HIDDEN), child.line, kind
+            elif is_secret_place(here) and _holds_text(child):
+                yield here, child.line, "a credential, by its name"
             else:
                 yield from secrets_in(child, here)
     elif isinstance(node.value, list):
@@ -83,9 +97,16 @@ def secrets_in(node: Node, path: str = "") -> Iterator[tuple[str, int, str]]:
         yield path, node.line, kind
 
 
-def _names_columns(path: str) -> bool:
-    """Keys of this map are the source's columns: `privacy.columns: {password: drop}` is exactly right."""
-    return path.endswith("privacy.columns")
+def is_secret_place(path: str) -> bool:
+    """Whether a dotted path is, or lies in, a field that would hold a credential. Keys of `privacy.columns` are the source's
+    columns: `{password: drop}` is exactly right."""
+    fields = path.partition("privacy.columns.")[0]
+    return any(is_secret_key(part) for part in re.split(r"[.\[\]]+", fields) if part)
+
+
+def shown_path(path: str) -> str:
+    """A dotted path as a message may show it: without a credential that somebody wrote as a key."""
+    return HIDDEN if secret_kind(path) else path
 
 
 def _holds_text(node: Node) -> bool:
@@ -95,8 +116,7 @@ def _holds_text(node: Node) -> bool:
 
 def shown(value: Any, path: str = "") -> str:
     """A value as a message may show it: short, in one line, and never a credential."""
-    parts = [part for part in re.split(r"[.\[\]]+", path) if part]
-    if (any(is_secret_key(part) for part in parts) and "privacy" not in parts) or _has_secret(value):
+    if is_secret_place(path) or _has_secret(value):
         return HIDDEN
     if isinstance(value, dict):
         return "a map"
@@ -112,14 +132,13 @@ def shown(value: Any, path: str = "") -> str:
 
 def hidden(value: Any, path: str = "") -> Any:
     """The same data with every credential replaced by `***`, for `explain` and JSON."""
-    owner, _, key = path.rpartition(".")
-    if is_secret_key(key) and not _names_columns(owner) and not isinstance(value, bool | type(None)):
+    if secret_kind(path) or (is_secret_place(path) and not isinstance(value, bool | type(None))):
         return HIDDEN
     if isinstance(value, dict):
         return {(HIDDEN if secret_kind(k) else k): hidden(v, joined(path, str(k))) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [hidden(v, path) for v in value]
-    return HIDDEN if secret_kind(value, is_query=key == "query") else value
+    return HIDDEN if secret_kind(value, is_query=path.endswith(".query")) else value
 
 
 def _has_secret(value: Any) -> bool:

@@ -225,6 +225,8 @@ def scalar(text: str, tag: str | None, *, quoted: bool) -> tuple[Any, str | None
     """(value, fault or None) of one scalar as written."""
     if tag not in (None, "!", "tag:yaml.org,2002:str"):
         return text, "YAML tags (`!…`) are not read here. Remove the tag"
+    if "\0" in text:
+        return text, "holds a NUL character, which no table, file or screen takes. Remove it"
     if quoted or tag is not None:
         return text, None
     if text in _NULL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_dataops.core.naming import sanitise
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import bare_name, is_selected, table_spec
 
@@ -52,3 +53,9 @@ def test_exclude_wins_over_every_match() -> None:
 def test_braces_that_are_no_word_stay_text() -> None:
     row = spec(target={"database": "{domain}", "table": "{{ table }}_{table}"})
     assert "orders" in table_spec(row, "public.orders").table
+
+
+def test_a_table_called_like_a_word_of_the_template_keeps_its_name() -> None:
+    row = spec(target={"database": "{domain}_{name}", "table": "{table}__{source_table}__{other}"})
+    table = table_spec(row, "public.{source_table}")
+    assert (table.database, table.table) == ("d_src", sanitise("{source_table}__public.{source_table}__{other}"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +101,21 @@ def test_hostile_names_are_data(tmp_path: Path) -> None:
     (spec,) = read_inventory(tmp_path).rows
     assert (spec.owner, spec.description, spec.tags, spec.tables) == (text, text, (text,), (text,))
     assert table_spec(spec, text).source_table == text
+
+
+def test_what_would_never_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "sales.yaml").write_text("sources:\n  - {name: a, kind: sql, conn_id: c, owner: o}\n")
+    inventory = read_inventory(tmp_path)
+    assert [row.id for row in inventory.rows] == ["sales.a"]
+    (problem,) = inventory.problems
+    assert str(problem).endswith("pipe.yaml:1: is no plain file. Replace it by one")
+
+
+@pytest.mark.parametrize("piece", ["a://b:", "eyJ-", "a.b-", "password: ", "secret ", "Basic ", "x://1a"])
+def test_a_hostile_text_does_not_make_lint_slow(tmp_path: Path, piece: str) -> None:
+    text = json.dumps(piece * (500_000 // len(piece)))
+    (tmp_path / "sales.yaml").write_text(f"sources:\n  - {{name: a, kind: sql, conn_id: c, owner: o, description: {text}}}\n")
+    started = time.process_time()
+    read_inventory(tmp_path)
+    assert time.process_time() - started < 20, "seconds of the processor; quadratic work takes minutes"

@@ -112,3 +112,20 @@ def test_only_one_row_is_read_for_a_task(inventory: Inventory) -> None:
 
 def test_the_names_of_standard_columns_are_the_steps_own() -> None:
     assert STANDARD_NAMES == STANDARD_COLUMNS
+
+
+def test_no_credential_is_explained_however_deep_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "sales.yaml").write_text(
+        """\
+sources:
+  - name: a
+    kind: sql
+    owner: me
+    options: {password: {old: [XYZZY1], new: {value: XYZZY2}}, authToken: XYZZY3, "password=XYZZY4": 1}
+    tables: [{match: x, secret: {a: XYZZY5}}]
+    privacy: {columns: {password: drop}}
+"""
+    )
+    told = explained(read_inventory(tmp_path).all_rows["sales.a"])
+    assert "XYZZY" not in str([f.to_json() for f in told])
+    assert by_field(told)["privacy.columns.password"][0] == "drop"
