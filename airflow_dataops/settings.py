@@ -84,6 +84,23 @@ OPTIONS = (
         "How long a replaced directory stays for readers that still use it. Longer than the longest query.",
         kind="integer",
     ),
+    Option(
+        "airflow_url",
+        "http://localhost:8080",
+        "Address of Airflow's API server, for `dataops fleet`. Without a login: that is in the connection.",
+        example="https://airflow.example.com",
+    ),
+    Option(
+        "airflow_conn_id",
+        "dataops_airflow",
+        "Airflow connection with the login for it: login and password, or a token as the password without a login.",
+    ),
+    Option(
+        "maintenance_schedule",
+        "*/5 * * * *",
+        "When the DAG `dataops_maintenance` runs: a cron expression, a preset, or `none` for by hand only.",
+        example="*/15 * * * *",
+    ),
 )
 
 
@@ -104,6 +121,9 @@ class Settings:
     lease_seconds: int
     dead_after_seconds: int
     grace_seconds: int
+    airflow_url: str
+    airflow_conn_id: str
+    maintenance_schedule: str
 
     @property
     def inventory_base(self) -> str:

@@ -3,6 +3,8 @@
     from dag_factory.loader import load_dags
     load_dags(globals())  # an Airflow dag per row
 
+and the fleet's own DAG, in a file of its own: `load_maintenance(globals())`.
+
 A task builds its own DAG only: reading one row costs the same however large the fleet is. A bad row is left out and its
 neighbours live on: Airflow takes an error in a file as an error of all its DAGs, so the problems are reported from a file of
 their own (`report_problems`), and in the log of this one.
@@ -18,6 +20,7 @@ from typing import Any
 from airflow_dataops.core.errors import DataOpsError, InventoryError
 from airflow_dataops.settings import load_settings
 from dag_factory.inventory import Inventory, read_inventory
+from dag_factory.plan import MAINTENANCE_DAG_ID, plan_maintenance
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,17 @@ def load_dags(namespace: MutableMapping[str, Any], inventory: str | None = None)
         log.error("%s", problem)
     if problems and not any(row.dag_id in namespace for row in found.rows):
         raise _report(problems)
+
+
+def load_maintenance(namespace: MutableMapping[str, Any], inventory: str | None = None) -> None:
+    """Puts the DAG of maintenance into `namespace`, a module's `globals()`. The inventory is not read here, but by its tasks:
+    its good rows. InventoryError when the setting `maintenance_schedule` cannot be used."""
+    from dag_factory.render import render_maintenance, wanted_dag_id
+
+    if wanted_dag_id() in (None, MAINTENANCE_DAG_ID):
+        folder = _folder(inventory)
+        plan = plan_maintenance(load_settings().maintenance_schedule)
+        namespace[plan.dag_id] = render_maintenance(plan, lambda: read_inventory(folder))
 
 
 def report_problems(inventory: str | None = None) -> None:
@@ -68,6 +82,11 @@ def _rendered(found: Inventory, namespace: MutableMapping[str, Any]) -> list[str
                 namespace[row.dag_id] = render(row, found.platform)
             except DataOpsError as error:
                 problems.append(f"{row.file}:{row.line} {row.id}: {error}")
+            except Exception as error:  # what a row makes Airflow stumble over must not cost its neighbours their DAGs
+                log.exception("the DAG of %s cannot be built", row.id)
+                problems.append(
+                    f"{row.file}:{row.line} {row.id}: Cannot build its DAG: {type(error).__name__} -> none. See the log."
+                )
     return problems
 
 

@@ -14,7 +14,7 @@ from airflow_dataops.core.period import Period
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.open_edges import open_edges
-from airflow_dataops.schedule import parse_schedule, period_at, period_before, period_now, period_of_key, periods_between
+from airflow_dataops.schedule import YEARS, parse_schedule, period_at, period_before, period_now, period_of_key, periods_between
 from airflow_dataops.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def periods_of(
     now = now or datetime.now(UTC)
     schedule = parse_schedule(spec.schedule, spec.timezone)
     if partition is None and start is None and end is None:
-        return (period_now(schedule, now, spec.read.mode),)
+        return (period_now(schedule, now, spec.reads_windows),)
     expected = {period_at(schedule, now).key, period_before(schedule, now).key}
     if partition is not None:
         asked: tuple[Period, ...] = (period_of_key(schedule, partition, backfill=partition not in expected),)
@@ -89,7 +89,7 @@ def periods_of(
 def _moment(text: str) -> date | datetime:
     try:
         found = date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
-        if not 1900 <= found.year < 2200:
+        if found.year not in YEARS:
             raise ValueError("a year nobody has data of")
         return found
     except ValueError:

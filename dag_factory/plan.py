@@ -90,6 +90,37 @@ def _doc(spec: PipelineSpec) -> str:
     about = spec.description.strip()
     if len(about) > DOC_CHARACTERS:
         about = about[:DOC_CHARACTERS] + "…"
-    place = f"{spec.file}:{spec.line}" if spec.file else "no file"
+    # The bundle's rows know no line: it moves with every edit above it, and would make a new version of every DAG below.
+    place = (f"{spec.file}:{spec.line}" if spec.line else spec.file) or "no file"
     facts = f"Source `{spec.id}` ({spec.kind}), row at `{place}`, fingerprint `{spec.fingerprint}`"
     return f"{about}\n\n{facts}" if about else facts
+
+
+MAINTENANCE_DAG_ID = "dataops_maintenance"
+MAINTENANCE_TIMEOUT_SECONDS = 3600
+MAINTENANCE_DOC = (
+    "Every table of the inventory that is not at rest: what a dead run left decided or proved is finished, readers are shown "
+    "what is decided, replaced directories are deleted after their grace. And whoever a row names in `notify` is told, once, "
+    "when a table becomes older than `freshness_seconds`. No source has to be up."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenancePlan:
+    """The fleet's DAG of maintenance. `schedule` None: by hand only."""
+
+    schedule: str | None
+    dag_id: str = MAINTENANCE_DAG_ID
+    timeout_seconds: int = MAINTENANCE_TIMEOUT_SECONDS
+    doc: str = MAINTENANCE_DOC
+
+
+def plan_maintenance(schedule: str) -> MaintenancePlan:
+    """The plan, from the setting `maintenance_schedule`. InventoryError when it is no cron, preset or `none`."""
+    parsed = parse_schedule(schedule)
+    if parsed.kind == "continuous":
+        raise InventoryError(
+            "Cannot use setting [dataops] maintenance_schedule: '@continuous' -> five cron fields, a preset, or none. Without a "
+            "pause it would do nothing else but look. Use for example '*/5 * * * *'."
+        )
+    return MaintenancePlan(parsed.cron)

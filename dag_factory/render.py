@@ -1,10 +1,12 @@
-"""The plan of a row as Airflow's DAG: discover → drift_sync → load (mapped over packs of tables) → verify.
+"""The plan of a row as Airflow's DAG: discover → drift_sync → load (mapped over packs of tables) → verify. And the fleet's own
+DAG of maintenance.
 
 The only file of the factory that imports Airflow. Task ids are the names of the steps and never change (DESIGN §2).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,12 +18,16 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.operators.assets import alias_name
 from airflow_dataops.operators.discover import DiscoverOperator
 from airflow_dataops.operators.drift_sync import DriftSyncOperator
+from airflow_dataops.operators.fleet import Fleet
+from airflow_dataops.operators.freshness import FreshnessOperator
 from airflow_dataops.operators.load import LoadOperator
 from airflow_dataops.operators.notify import DataOpsNotifier
 from airflow_dataops.operators.step import DISCOVER
+from airflow_dataops.operators.sweep import SweepOperator
 from airflow_dataops.operators.verify import FingerprintOperator
 from airflow_dataops.plugins.timetable import PeriodTimetable
-from dag_factory.plan import DagPlan, plan_dag
+from dag_factory.inventory import Inventory
+from dag_factory.plan import DagPlan, MaintenancePlan, plan_dag
 
 
 def render(spec: PipelineSpec, platform: PlatformSpec | None = None) -> DAG:
@@ -66,6 +72,33 @@ def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None
             **common,
         )
         discover >> drift_sync >> load >> verify
+    return dag
+
+
+def render_maintenance(plan: MaintenancePlan, inventory: Callable[[], Inventory]) -> DAG:
+    """The DAG that sweeps all tables and judges their freshness. `inventory` is read when a task runs, not while this file is
+    parsed."""
+
+    def fleet() -> Fleet:
+        found = inventory()
+        return Fleet(found.rows, found.platform)
+
+    # No retries: the next run comes soon, and does the same.
+    common: dict[str, Any] = {"owner": "dataops", "retries": 0, "execution_timeout": timedelta(seconds=plan.timeout_seconds)}
+    with DAG(
+        plan.dag_id,
+        schedule=plan.schedule,
+        start_date=datetime(2024, 1, 1, tzinfo=pendulum.timezone("UTC")),
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        tags=["dataops"],
+        doc_md=plan.doc,
+        auto_register=False,
+    ) as dag:
+        # Beside each other: a lake that is down must not keep anybody from hearing that tables are late.
+        SweepOperator(task_id="sweep", fleet=fleet, **common)
+        FreshnessOperator(task_id="freshness", fleet=fleet, **common)
     return dag
 
 

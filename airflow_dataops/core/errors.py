@@ -4,7 +4,7 @@
     ├── RetryError          try again later: nothing is wrong with the row or the data
     │   ├── UnavailableError    a system did not answer (source, lake, catalog, ledger)
     │   ├── ConflictError       somebody else changed what we built on; re-plan
-    │   │   └── StaleError          the range was planned on a watermark that has moved since; plan it again
+    │   │   └── StaleError          the batch was planned before another run got there; plan it again
     │   ├── BusyError           another run holds the table's partition
     │   └── FencedError         a later attempt owns this batch: touch nothing more, claim again and look
     ├── RecordError         one record cannot go on: dead-letter it, continue with its neighbours
@@ -49,7 +49,7 @@ class ConflictError(RetryError):
 
 
 class StaleError(ConflictError):
-    """The claimed range was planned on a watermark that another run has moved since: plan it again."""
+    """The batch was planned before another run moved the watermark, took its files or stood in its way: plan it again."""
 
 
 class BusyError(RetryError):

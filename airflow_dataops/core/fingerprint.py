@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from airflow_dataops.core.errors import InventoryError, ProofError
 from airflow_dataops.core.fingerprint_mix import Pair, Words, seal
-from airflow_dataops.core.fingerprint_values import sum_of_fields
+from airflow_dataops.core.fingerprint_values import kind_of, sum_of_fields
 
 VERSION = "f1"
 
@@ -59,6 +59,16 @@ def key_fingerprints(batch: pa.RecordBatch | pa.Table, keys: Sequence[str]) -> W
             f"among {sorted(batch.schema.names)}. Rows are matched by these columns. Correct write.keys."
         )
     return _fingerprints(batch, sorted(set(keys)), count_nulls=True)
+
+
+def same_kinds(one: pa.Schema, other: pa.Schema) -> bool:
+    """Whether rows keep their fingerprints when they are read under the `other` schema: safe widening changes nothing, a number
+    that becomes text is another value. False also where that cannot be told at sight (nested types that differ)."""
+    for name in set(one.names) & set(other.names) - STANDARD_COLUMNS:
+        have, want = one.field(name).type, other.field(name).type
+        if have != want and (pa.types.is_nested(have) or kind_of(have, name) != kind_of(want, name)):
+            return False
+    return True
 
 
 def as_binary(rows: Words) -> pa.FixedSizeBinaryArray:

@@ -98,6 +98,11 @@ def words_of(array: pa.Array, name: str) -> Values:
     return Values(kind, words, _valid(array))
 
 
+def kind_of(t: pa.DataType, name: str) -> str:
+    """The kind of a type's values. Raises as `words_of`."""
+    return words_of(pa.array([], t), name).kind
+
+
 def _joined(parts: list[Values]) -> Values:
     hi, lo = (np.concatenate([part.words[lane] for part in parts]) for lane in (0, 1))
     valid = [np.ones(len(p.words.hi), np.bool_) if p.valid is None else p.valid for p in parts]

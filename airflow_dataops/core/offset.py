@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -9,6 +10,21 @@ from typing import Any
 
 Scalar = int | float | str | bytes | bool | Decimal | date | datetime | time
 """A cursor value as Python knows it. Naive and zoned datetimes stay what they are."""
+
+
+def scalar_kind(value: Scalar) -> str | None:
+    """What the value can be put in order with; None for a number that is none. 1, 1.0 and Decimal("1.00") are of one kind."""
+    if isinstance(value, bool):
+        return "booleans"
+    if isinstance(value, (int, float, Decimal)):
+        return None if math.isnan(value) else "numbers"
+    if isinstance(value, datetime):
+        return "naive moments" if value.tzinfo is None else "zoned moments"
+    if isinstance(value, time):
+        return "naive times" if value.tzinfo is None else "zoned times"
+    if isinstance(value, date):
+        return "dates"
+    return "text" if isinstance(value, str) else "bytes"
 
 
 @dataclass(frozen=True, slots=True)

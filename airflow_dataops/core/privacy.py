@@ -79,6 +79,11 @@ def apply_privacy(records: pa.RecordBatch, actions: Mapping[str, Action], key: b
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
+def key_mark(key: bytes) -> str:
+    """8 hex digits that tell two keys apart and nothing else of them: digests of one key can be compared, others cannot."""
+    return hashlib.blake2b(b"which key", digest_size=4, key=_short(key)).hexdigest()
+
+
 def digest_text(text: str, key: bytes) -> str:
     """The digest of a text value, for looking somebody up."""
     return _digest(b"text\0" + text.encode("utf-8", "surrogatepass"), key)
@@ -100,6 +105,10 @@ def _usable(key: bytes | None, column: str) -> bytes:
             f"Cannot hash column {column!r}: no key -> a secret in the connection `privacy.key_conn_id`. A digest "
             "without a key can be guessed by trying values. Create that connection and name it in the row."
         )
+    return _short(key)
+
+
+def _short(key: bytes) -> bytes:
     return key if len(key) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(key).digest()
 
 

@@ -11,26 +11,31 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from airflow_dataops.core.profile import Profile
+
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One closed data file. `rows` and `bytes` were re-read from its own footer. `fingerprint` is over its rows."""
+    """One closed data file. `rows`, `bytes` and `profile` were re-read from its own footer. `fingerprint` is over its rows."""
 
     path: str
     rows: int
     bytes: int
     fingerprint: str
+    profile: Profile
 
 
 @dataclass(frozen=True, slots=True)
 class FileFooter:
-    """What a file says of itself: rows, bytes on disk, Arrow schema, and our own metadata (`dataops.*` keys)."""
+    """What a file says of itself: rows, bytes on disk, Arrow schema, our own metadata (`dataops.*` keys), and the profile of its
+    data columns."""
 
     path: str
     rows: int
     bytes: int
     schema: pa.Schema
     metadata: Mapping[str, str]
+    profile: Profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pyarrow import fs as pafs
 from airflow_dataops.core.errors import InventoryError, ProofError, UnavailableError
 from airflow_dataops.lake.base import AtLeast, Entry, FileFooter, FileLayout, FileWriter
 from airflow_dataops.lake.parquet_file import ParquetFile
+from airflow_dataops.lake.parquet_profile import profile_of
 from airflow_dataops.storage import Storage
 
 READ_ROWS = 16_384
@@ -53,7 +54,8 @@ class FilesystemLake:
             with self._fs.open_input_file(address) as handle, pq.ParquetFile(handle) as parquet:
                 metadata = parquet.metadata.metadata or {}
                 ours = {k.decode().removeprefix("dataops."): v.decode() for k, v in metadata.items() if k.startswith(b"dataops.")}
-                return FileFooter(path, parquet.metadata.num_rows, int(size), parquet.schema_arrow, ours)
+                profile = profile_of(parquet.metadata, parquet.schema_arrow)
+                return FileFooter(path, parquet.metadata.num_rows, int(size), parquet.schema_arrow, ours, profile)
         except FileNotFoundError as error:
             raise ProofError(f"Cannot read lake file {path}: it is gone -> present. Somebody deleted it.") from error
         except pa.ArrowInvalid as error:

@@ -9,13 +9,14 @@ States of a batch: open → frozen → decided → committed; open → abandoned
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.offset import FileIdentity, FileSet, OffsetRange, Scalar
+from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
 
 State = Literal["open", "frozen", "decided", "committed", "abandoned", "held", "rejected"]
@@ -32,8 +33,8 @@ class ClaimRequest:
     different for a cleared or newly triggered one (then a committed batch becomes a new generation). `writer` is unique
     per process attempt, `nonce` random: both only make directory names and marks unique. `exclusive` asks that the range
     overlap no committed or unfinished other range of the table (append and merge by cursor). `follows_watermark` asks that
-    the range still begins at the table's watermark: a request planned before another run's commit is stale, and would
-    otherwise run that run's range again."""
+    the range is still what comes next: it begins at the table's watermark, or none of its files is taken. A request planned
+    before another run's commit is stale, and would otherwise run that run's range again."""
 
     table_key: str
     source_id: str
@@ -55,7 +56,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class StagedPartition:
-    """One partition of a frozen batch: where its rows were staged, and the proof over them.
+    """One partition of a frozen batch: where its rows were staged, the proof over them, and their profile (None: unknown).
     `unchanged`: equal to the current decision when it was staged, so nothing is to be published for it."""
 
     name: PartitionName
@@ -65,6 +66,7 @@ class StagedPartition:
     rows: int
     fingerprint: str
     unchanged: bool = False
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DecisionPlan:
-    """What a batch wants decided for one partition, and the epoch it was built on (0: no decision yet)."""
+    """What a batch wants decided for one partition, and the epoch it was built on (0: no decision yet). `profile` is of the
+    whole partition, None when it is not known."""
 
     name: PartitionName
     values: tuple[str | None, ...]
@@ -140,6 +143,7 @@ class DecisionPlan:
     bytes: int
     fingerprint: str
     schema: TableSchema
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +181,16 @@ class Batches(Protocol):
         Frozen or decided by another run → `asked=False`, too: after it this run is a new generation.
         Committed (held, rejected) by the same `run` → returned in that state; by another → generation + 1. RangeError when
         `exclusive` and the range overlaps a committed or held one without being exactly it, or no order can be told;
-        ConflictError when a file of a FileSet is in another batch by now. Registers the attempt's directory."""
+        StaleError when a file of a FileSet is in another batch by now, or the range no longer begins at the watermark that it
+        follows. Registers the attempt's directory."""
         ...
 
-    def adopt(self, table_key: str, batch_id: str, generation: int, writer: str, nonce: str) -> Claim | None:
-        """*tx* For the sweep: a frozen or decided batch with attempt + 1, or None when it is neither any more."""
+    def adopt(
+        self, table_key: str, batch_id: str, generation: int, writer: str, nonce: str, lease_seconds: float = 300.0,
+        *, leave_live: bool = False,
+    ) -> Claim | None:  # fmt: skip
+        """*tx* For the sweep: a frozen or decided batch with attempt + 1, or None when it is neither any more. `leave_live`:
+        None, too, as long as the lease of its holder runs."""
         ...
 
     def reclaim(self, table_key: str, run: str, writer: str, nonce: str, lease_seconds: float = 300.0) -> Claim | None:
@@ -193,9 +202,11 @@ class Batches(Protocol):
         """*tx* Prolongs the lease; FencedError when a later attempt took over."""
         ...
 
-    def freeze(self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter]) -> Claim:
-        """*tx* attempt is mine, state open → frozen; FencedError otherwise. Dead letters are indexed (masked, capped
-        preview) with the batch, in the same transaction. Returns the claim with state and content set."""
+    def freeze(
+        self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter], lease_seconds: float = 300.0
+    ) -> Claim:
+        """*tx* attempt is mine, state open → frozen, and the lease prolonged; FencedError otherwise. Dead letters are indexed
+        (masked, capped preview) with the batch, in the same transaction. Returns the claim with state and content set."""
         ...
 
     def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
@@ -235,6 +246,10 @@ class Batches(Protocol):
         """Frozen and decided batches, in order of sequence."""
         ...
 
+    def held(self, table_key: str) -> tuple[BatchContent, ...]:
+        """What waits for a person, in order of sequence."""
+        ...
+
     def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:
         """Newest first."""
         ...
@@ -255,6 +270,10 @@ class Decisions(Protocol):
         """Of the asked partitions, or of all of the table."""
         ...
 
+    def profiles(self, table_key: str, names: Sequence[PartitionName] | None = None) -> dict[PartitionName, Profile | None]:
+        """The profiles of the current decisions, of the asked partitions or of all. None: decided before there were any."""
+        ...
+
     def mark(self, table_key: str, names: Sequence[PartitionName], writer: str) -> dict[PartitionName, Decision]:
         """*tx* Reads the decisions and marks them as being projected by `writer`."""
         ...
@@ -272,6 +291,10 @@ class Decisions(Protocol):
         is the current one."""
         ...
 
+    def names_of(self, claim: Claim) -> tuple[PartitionName, ...]:
+        """The partitions for which this batch has decided something, even where a later decision stands by now."""
+        ...
+
     def locations(self, table_key: str) -> frozenset[str]:
         """Every directory that was ever ours: decisions, superseded, staged. To tell a foreign change."""
         ...
@@ -285,11 +308,11 @@ class Directories(Protocol):
         ...
 
     def expirable(self, table_key: str, grace_seconds: float, dead_after_seconds: float) -> tuple[str, ...]:
-        """Superseded directories whose grace is over since the verified swap or since the last mark on that partition
+        """*tx* Superseded directories whose grace is over since the verified swap or since the last mark on that partition
         was cleared, with no mark, not a decision; staging of abandoned or losing attempts after `dead_after_seconds`.
         Attempt directories of committed batches that no decision ever used (an append's staging: its object lives in the
         live directory) count as losing attempts. Never of held or frozen batches. An attempt's directory is judged as a
-        whole: it stays as long as any decision that ever lay in it would."""
+        whole: it stays as long as any decision that ever lay in it would. Notes when the table's next one is due."""
         ...
 
     def forget(self, table_key: str, directory: str) -> None:
@@ -360,6 +383,48 @@ class Runs(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTable:
+    """A lake table that some batch was claimed for. `committed_at`: POSIX seconds of its last commit."""
+
+    table_key: str
+    source_id: str
+    source_table: str
+    target: str
+    committed_at: float | None
+
+
+class KnownTables(Protocol):
+    """Which tables there are, and which of them are not at rest."""
+
+    def of_source(self, source_id: str) -> tuple[KnownTable, ...]:
+        """In order of their key."""
+        ...
+
+    def with_work(self) -> tuple[KnownTable, ...]:
+        """Those with frozen or decided batches, with pending marks, or with something that may be due for deletion, of all
+        sources. Costs what there is to do, not what there is."""
+        ...
+
+
+class Freshness(Protocol):
+    """What is expected to be fresh, and who was told that it is late. A name is a target table, or `""` for a source that
+    has none yet."""
+
+    def expect(self, source_id: str, names: Collection[str]) -> dict[str, float]:
+        """*tx* Name → since when it is expected (POSIX seconds; now, for a new one). Others of the source are forgotten."""
+        ...
+
+    def late(self, source_id: str, names: Collection[str], retry_seconds: float) -> tuple[str, ...]:
+        """*tx* These of the expected names are late, the others are not (any more). Returns those that somebody has to be
+        told of now: not told since they became late, and nobody else has been at it for `retry_seconds`."""
+        ...
+
+    def told(self, source_id: str, names: Collection[str]) -> None:
+        """*tx* Somebody knows."""
+        ...
+
+
 class Ledger(Protocol):
     """One ledger. Opened by `open_ledger(url)` in `ledger/__init__.py`; migrated by Alembic when opened."""
 
@@ -370,5 +435,7 @@ class Ledger(Protocol):
     drift: Drift
     outbox: Outbox
     runs: Runs
+    tables: KnownTables
+    freshness: Freshness
 
     def close(self) -> None: ...

@@ -19,11 +19,9 @@ from airflow_dataops.ledger.base import (
     DecisionPlan,
     PartitionName,
 )
-from airflow_dataops.ledger.encoding import RECORD_COLUMNS, record_of_row
+from airflow_dataops.ledger.encoding import RECORD_COLUMNS, content_of_json, record_of_row
 from airflow_dataops.ledger.tables import batch
 from airflow_dataops.storage.sql_database import SqlDatabase
-
-ADOPTED_LEASE_SECONDS = 300.0
 
 
 class SqlBatches:
@@ -36,10 +34,13 @@ class SqlBatches:
         with self._database.write() as connection:
             return claims.claim(self._database, connection, self._clock(), request)
 
-    def adopt(self, table_key: str, batch_id: str, generation: int, writer: str, nonce: str) -> Claim | None:
+    def adopt(
+        self, table_key: str, batch_id: str, generation: int, writer: str, nonce: str, lease_seconds: float = 300.0,
+        *, leave_live: bool = False,
+    ) -> Claim | None:  # fmt: skip
         key = (table_key, batch_id, generation)
         with self._database.write() as connection:
-            return claims.adopt(self._database, connection, self._clock(), ADOPTED_LEASE_SECONDS, key, writer, nonce)
+            return claims.adopt(self._database, connection, self._clock(), lease_seconds, key, writer, nonce, leave_live=leave_live)
 
     def reclaim(self, table_key: str, run: str, writer: str, nonce: str, lease_seconds: float = 300.0) -> Claim | None:
         with self._database.write() as connection:
@@ -49,9 +50,11 @@ class SqlBatches:
         with self._database.write() as connection:
             claims.renew(self._database, connection, self._clock(), claim, lease_seconds)
 
-    def freeze(self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter]) -> Claim:
+    def freeze(
+        self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter], lease_seconds: float = 300.0
+    ) -> Claim:
         with self._database.write() as connection:
-            return freezing.freeze(self._database, connection, self._clock(), claim, content, dead_letters)
+            return freezing.freeze(self._database, connection, self._clock(), claim, content, dead_letters, lease_seconds)
 
     def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
         with self._database.write() as connection:
@@ -84,6 +87,11 @@ class SqlBatches:
         if table_key is not None:
             query = query.where(batch.c.table_key == table_key)
         return self._all(query.order_by(batch.c.table_key, batch.c.sequence))
+
+    def held(self, table_key: str) -> tuple[BatchContent, ...]:
+        query = sa.select(batch.c.content).where(batch.c.table_key == table_key, batch.c.state == "held")
+        with self._database.read() as connection:
+            return tuple(content_of_json(data) for data in connection.execute(query.order_by(batch.c.sequence)).scalars())
 
     def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:
         query = _records()

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, RangeError, StaleError, StopError
+from airflow_dataops.core.errors import BusyError, FencedError, RangeError, StaleError, StopError
 from airflow_dataops.core.offset import CursorRange, FileSet, OffsetRange, range_of_json, range_to_json, scalar_of_json
 from airflow_dataops.ledger.base import WHOLE_TABLE, Claim, ClaimRequest
 from airflow_dataops.ledger.cursors import overlap
@@ -56,11 +56,13 @@ def adopt(
     key: tuple[str, str, int],
     writer: str,
     nonce: str,
+    *,
+    leave_live: bool,
 ) -> Claim | None:
     """The rules of `Batches.adopt`. `key`: table, batch, generation."""
     lock_table(database, connection, key[0])
     row = connection.execute(sa.select(batch).where(_is(*key))).one_or_none()
-    if row is None or row.state not in ("frozen", "decided"):
+    if row is None or row.state not in ("frozen", "decided") or (leave_live and row.lease_until > now):
         return None
     return _take(connection, now, row, writer, nonce, lease_seconds)
 
@@ -139,7 +141,7 @@ def is_batch(of: Any) -> sa.ColumnElement[bool]:
 
 def lose_directories(connection: sa.Connection, now: float, of: Any, but_attempts: tuple[int, ...] = ()) -> None:
     """From now on nobody can publish from the batch's directories, those of `but_attempts` excepted."""
-    connection.execute(
+    lost = connection.execute(
         directory.update()
         .where(
             directory.c.table_key == of.table_key,
@@ -150,6 +152,15 @@ def lose_directories(connection: sa.Connection, now: float, of: Any, but_attempt
         )
         .values(lost_at=now)
     )
+    if lost.rowcount:
+        reconsider_expiry(connection, now, of.table_key)
+
+
+def reconsider_expiry(connection: sa.Connection, now: float, table_key: str) -> None:
+    """Something of the (locked) table has changed that its next expiry depends on: the sweep shall look again."""
+    due = loaded_table.c.expiry_due_at
+    where = (loaded_table.c.table_key == table_key) & (due.is_(None) | (due > now))
+    connection.execute(loaded_table.update().where(where).values(expiry_due_at=now))
 
 
 def scopes_meet(one: str, other: str) -> bool:
@@ -218,17 +229,16 @@ def _check_files(connection: sa.Connection, request: ClaimRequest) -> None:
         return
     by_stat = {stat_id(file) for file in request.range.files}
     by_content = {known for file in request.range.files if (known := content_id(file)) is not None}
+    taken = sa.select(source_file.c.batch_id).where(source_file.c.table_key == request.table_key).limit(1)
+    if not request.follows_watermark:  # the batch is to run again: its files are its own
+        taken = taken.where(source_file.c.batch_id != request.batch_id)
     for column, ids in ((source_file.c.file_id, by_stat), (source_file.c.content_id, by_content)):
         for chunk in chunks(ids):
-            taken = connection.execute(
-                sa.select(source_file.c.batch_id)
-                .where(source_file.c.table_key == request.table_key, source_file.c.batch_id != request.batch_id, column.in_(chunk))
-                .limit(1)
-            ).scalar()
-            if taken is not None:
-                raise ConflictError(
-                    f"Cannot claim files of {request.table_key}: some of {len(request.range.files)} are in batch {taken} already "
-                    "-> none. Their rows would be there twice. List the files again and take those that are new."
+            by = connection.execute(taken.where(column.in_(chunk))).scalar()
+            if by is not None:
+                raise StaleError(
+                    f"Cannot claim files of {request.table_key}: some of {len(request.range.files)} are in batch {by} already "
+                    "-> none. Their rows would be there twice. They are listed again, and those that are new are taken."
                 )
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from datetime import date, datetime, time
-from decimal import Decimal
-
 from airflow_dataops.core.errors import RangeError
-from airflow_dataops.core.offset import CursorRange, Scalar, overlaps
+from airflow_dataops.core.offset import CursorRange, Scalar, overlaps, scalar_kind
 
 NOT_A_NUMBER = "not a number"
 
@@ -20,7 +16,7 @@ def overlap(asked: CursorRange, other: CursorRange, table_key: str) -> bool:
             f"Cannot claim a range of {table_key}: it is over cursor {asked.cursor!r} -> {other.cursor!r}, as the ranges before. "
             "Whether rows would come twice cannot be told. Keep the cursor, or load into a new target table."
         )
-    kinds = {_kind(v) for v in (asked.low, asked.high, other.low, other.high) if v is not None}
+    kinds = {scalar_kind(v) or NOT_A_NUMBER for v in (asked.low, asked.high, other.low, other.high) if v is not None}
     if len(kinds) > 1 or NOT_A_NUMBER in kinds:
         raise RangeError(
             f"Cannot claim a range of {table_key}: values of cursor {asked.cursor!r} are {' and '.join(sorted(kinds))} -> one "
@@ -33,18 +29,4 @@ def same(one: Scalar | None, other: Scalar | None) -> bool:
     """Equal values of one kind: 1, 1.0 and Decimal("1.00") are, True and 1 are not, two spellings of a moment are."""
     if one is None or other is None:
         return one is None and other is None
-    return _kind(one) == _kind(other) and one == other
-
-
-def _kind(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return "booleans"
-    if isinstance(value, (int, float, Decimal)):
-        return NOT_A_NUMBER if math.isnan(value) else "numbers"
-    if isinstance(value, datetime):
-        return "naive moments" if value.tzinfo is None else "zoned moments"
-    if isinstance(value, time):
-        return "naive times" if value.tzinfo is None else "zoned times"
-    if isinstance(value, date):
-        return "dates"
-    return "text" if isinstance(value, str) else "bytes"
+    return scalar_kind(one) == scalar_kind(other) and one == other

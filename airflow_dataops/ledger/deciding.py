@@ -22,7 +22,7 @@ from airflow_dataops.ledger.encoding import (
 )
 from airflow_dataops.ledger.freezing import move_watermark, own_directories, record_files
 from airflow_dataops.ledger.projection import epochs, put_marks, settle
-from airflow_dataops.ledger.tables import asset_event, batch, decision, partition
+from airflow_dataops.ledger.tables import asset_event, batch, decision, loaded_table, partition
 from airflow_dataops.storage.sql_database import SqlDatabase
 
 
@@ -57,7 +57,15 @@ def decide(
     database.put(
         connection,
         partition,
-        [{"table_key": held.table_key, "name": plan.name, "epoch": plan.built_on + 1} for plan in plans],
+        [
+            {
+                "table_key": held.table_key,
+                "name": plan.name,
+                "epoch": plan.built_on + 1,
+                "profile": plan.profile.to_json() if plan.profile is not None else None,
+            }
+            for plan in plans
+        ],
     )
     connection.execute(
         decision.insert(),
@@ -207,6 +215,8 @@ def _finish(
 ) -> None:  # fmt: skip
     connection.execute(batch.update().where(is_batch(row)).values(state="committed", committed_at=now, ended_at=now))
     lose_directories(connection, now, row)
+    where = loaded_table.c.table_key == row.table_key
+    connection.execute(loaded_table.update().where(where).values(committed_at=now))
     if watermark is not None:
         move_watermark(connection, row.table_key, watermark)
     record_files(database, connection, now, row, files)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from airflow_dataops.ledger.base import Decision, PartitionName
+from airflow_dataops.core.profile import Profile
+from airflow_dataops.ledger.base import Claim, Decision, PartitionName
 from airflow_dataops.ledger.claims import lock_table
-from airflow_dataops.ledger.encoding import current_decisions
+from airflow_dataops.ledger.deciding import decided_names
+from airflow_dataops.ledger.encoding import chunks, current_decisions
 from airflow_dataops.ledger.projection import put_marks, settle
-from airflow_dataops.ledger.tables import decision, directory, mark
+from airflow_dataops.ledger.tables import decision, directory, mark, partition
 from airflow_dataops.storage.sql_database import SqlDatabase
 
 
@@ -23,6 +25,13 @@ class SqlDecisions:
     def current(self, table_key: str, names: Sequence[PartitionName] | None = None) -> dict[PartitionName, Decision]:
         with self._database.read() as connection:
             return current_decisions(connection, table_key, names)
+
+    def profiles(self, table_key: str, names: Sequence[PartitionName] | None = None) -> dict[PartitionName, Profile | None]:
+        query = sa.select(partition.c.name, partition.c.profile).where(partition.c.table_key == table_key)
+        parts = [query] if names is None else [query.where(partition.c.name.in_(chunk)) for chunk in chunks(names)]
+        with self._database.read() as connection:
+            found = {row.name: row.profile for part in parts for row in connection.execute(part)}
+        return {name: Profile.of_json(data) if data is not None else None for name, data in found.items()}
 
     def mark(self, table_key: str, names: Sequence[PartitionName], writer: str) -> dict[PartitionName, Decision]:
         with self._database.write() as connection:
@@ -49,6 +58,10 @@ class SqlDecisions:
             lock_table(self._database, connection, table_key)
             now = self._clock()
             settle(connection, now, table_key, verified, marked_before=now - older_than_seconds)
+
+    def names_of(self, claim: Claim) -> tuple[PartitionName, ...]:
+        with self._database.read() as connection:
+            return decided_names(connection, claim)
 
     def locations(self, table_key: str) -> frozenset[str]:
         decided = sa.select(decision.c.location).where(decision.c.table_key == table_key)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from airflow_dataops.ledger.base import Claim
 from airflow_dataops.ledger.claims import TERMINAL, UNFINISHED, lock_table, own_row
 from airflow_dataops.ledger.encoding import check_path, is_current
-from airflow_dataops.ledger.tables import batch, decision, directory, mark, partition
+from airflow_dataops.ledger.tables import batch, decision, directory, loaded_table, mark, partition
 from airflow_dataops.storage.sql_database import SqlDatabase
 
 
@@ -40,17 +40,21 @@ class SqlDirectories:
             lock_table(self._database, connection, table_key)
             used = {row.directory: row for row in connection.execute(_decided(table_key))}
             live = set(connection.execute(_live(table_key)).scalars())
-            found = []
+            due: dict[str, float] = {}
             for row in connection.execute(_registered(table_key)):
                 if row.directory in live:
                     continue
                 if row.directory in used:
-                    over = row.state in TERMINAL and _left_behind(used[row.directory], now - grace_seconds)
+                    left = _left_behind(used[row.directory]) if row.state in TERMINAL else None
+                    at = None if left is None else left + grace_seconds
                 else:
-                    over = row.lost_at is not None and row.lost_at <= now - dead_after_seconds
-                if over:
-                    found.append(row.directory)
-            return tuple(found)
+                    at = None if row.lost_at is None else row.lost_at + dead_after_seconds
+                if at is not None:
+                    due[row.directory] = at
+            # What is due and not deleted stays due; what has no time yet gets one from a change that reconsiders.
+            next_due = min(due.values(), default=None)
+            connection.execute(loaded_table.update().where(loaded_table.c.table_key == table_key).values(expiry_due_at=next_due))
+            return tuple(place for place, at in due.items() if at <= now)
 
     def forget(self, table_key: str, directory_path: str) -> None:
         """The row stays: a location at which the catalog once pointed must stay recognisable as ours (A16)."""
@@ -110,8 +114,9 @@ def _decided(table_key: str) -> sa.Select[Any]:
     )
 
 
-def _left_behind(used: sa.Row[Any], before: float) -> bool:
-    """Whether every decision in the directory was verifiably replaced, and no reader or late writer can come back to it."""
+def _left_behind(used: sa.Row[Any]) -> float | None:
+    """Since when every decision in the directory was verifiably replaced, and no reader or late writer can come back to it;
+    None while one could."""
     if used.superseded < used.decisions or used.marks:
-        return False
-    return bool(max(used.superseded_at, used.mark_cleared_at or 0.0) <= before)
+        return None
+    return float(max(used.superseded_at, used.mark_cleared_at or 0.0))

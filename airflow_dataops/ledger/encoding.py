@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.errors import StopError
 from airflow_dataops.core.offset import FileIdentity, range_of_json
+from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.ledger.base import BatchContent, BatchRecord, Claim, Decision, StagedPartition
 from airflow_dataops.ledger.tables import batch, decision, partition, schema_text
@@ -30,6 +31,7 @@ def content_to_json(content: BatchContent) -> dict[str, Any]:
             {
                 "name": p.name, "values": list(p.values), "directory": p.directory, "files": [dict(f) for f in p.files],
                 "rows": p.rows, "fingerprint": p.fingerprint, "unchanged": p.unchanged,
+                "profile": p.profile.to_json() if p.profile is not None else None,
             }
             for p in content.partitions
         ],
@@ -48,7 +50,14 @@ def content_of_json(data: dict[str, Any]) -> BatchContent:
     return BatchContent(
         partitions=tuple(
             StagedPartition(
-                p["name"], tuple(p["values"]), p["directory"], tuple(p["files"]), p["rows"], p["fingerprint"], p["unchanged"]
+                p["name"],
+                tuple(p["values"]),
+                p["directory"],
+                tuple(p["files"]),
+                p["rows"],
+                p["fingerprint"],
+                p["unchanged"],
+                Profile.of_json(p["profile"]) if p.get("profile") is not None else None,
             )
             for p in data["partitions"]
         ),

@@ -28,7 +28,8 @@ MESSAGE_CHARACTERS = 500
 
 
 def freeze(
-    database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, content: BatchContent, letters: Sequence[DeadLetter]
+    database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, content: BatchContent,
+    letters: Sequence[DeadLetter], lease_seconds: float,
 ) -> Claim:  # fmt: skip
     """The rules of `Batches.freeze`. ProofError when the accounting does not add up, StopError when something was staged
     outside this attempt's directories (then nothing could ever tell who may delete it)."""
@@ -48,7 +49,7 @@ def freeze(
         .values(
             state="frozen", frozen_at=now, frozen_attempt=held.attempt, content=content_to_json(content),
             accounting=content.accounting.to_json(), fingerprint=content.fingerprint,
-            source_fingerprint=content.source_fingerprint,
+            source_fingerprint=content.source_fingerprint, lease_until=now + lease_seconds,
         )
     )  # fmt: skip
     rows = _letter_rows(row, now, letters)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
+from airflow_dataops.ledger.claims import reconsider_expiry
 from airflow_dataops.ledger.encoding import chunks, is_current
 from airflow_dataops.ledger.tables import decision, mark, partition
 from airflow_dataops.storage.sql_database import SqlDatabase
@@ -41,7 +42,7 @@ def settle(
     and clears the marks of `writer`, or of anybody when they are older than `marked_before`."""
     standing = epochs(connection, table_key, verified)
     for chunk in chunks(name for name, epoch in verified.items() if standing.get(name) == epoch):
-        _supersede(connection, now, table_key, chunk)
+        superseded = _supersede(connection, now, table_key, chunk)
         clear = mark.delete().where(mark.c.table_key == table_key, mark.c.name.in_(chunk))
         if writer is not None:
             clear = clear.where(mark.c.writer == writer)
@@ -54,10 +55,12 @@ def settle(
                 .where(partition.c.table_key == table_key, partition.c.name.in_(cleared))
                 .values(mark_cleared_at=now)
             )
+        if superseded or cleared:
+            reconsider_expiry(connection, now, table_key)
 
 
-def _supersede(connection: sa.Connection, now: float, table_key: str, names: list[str]) -> None:
-    """Earlier decisions of these partitions whose place the current one has left."""
+def _supersede(connection: sa.Connection, now: float, table_key: str, names: list[str]) -> int:
+    """Earlier decisions of these partitions whose place the current one has left. Returns how many are so from now on."""
     current = decision.alias("current")
     elsewhere = (
         sa.select(current.c.epoch)
@@ -70,7 +73,7 @@ def _supersede(connection: sa.Connection, now: float, table_key: str, names: lis
         )
         .correlate(decision)
     )
-    connection.execute(
+    changed = connection.execute(
         decision.update()
         .where(
             decision.c.table_key == table_key,
@@ -80,3 +83,4 @@ def _supersede(connection: sa.Connection, now: float, table_key: str, names: lis
         )
         .values(superseded_at=now)
     )
+    return changed.rowcount

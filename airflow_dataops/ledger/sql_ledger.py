@@ -9,6 +9,8 @@ from airflow_dataops.ledger.batches import SqlBatches
 from airflow_dataops.ledger.decisions import SqlDecisions
 from airflow_dataops.ledger.directories import SqlDirectories
 from airflow_dataops.ledger.drift import SqlDrift
+from airflow_dataops.ledger.freshness import SqlFreshness
+from airflow_dataops.ledger.known_tables import SqlKnownTables
 from airflow_dataops.ledger.offsets import SqlOffsets
 from airflow_dataops.ledger.outbox import SqlOutbox
 from airflow_dataops.ledger.runs import SqlRuns
@@ -33,6 +35,8 @@ class SqlLedger(Ledger):
         self.drift = SqlDrift(self._database, clock)
         self.outbox = SqlOutbox(self._database, clock)
         self.runs = SqlRuns(self._database, clock)
+        self.tables = SqlKnownTables(self._database, clock)
+        self.freshness = SqlFreshness(self._database, clock)
 
     def __repr__(self) -> str:
         return f"SqlLedger({self._database.place})"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0001", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0003", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -28,6 +28,9 @@ loaded_table = sa.Table(
     sa.Column("attempts", sa.BigInteger, nullable=False),
     sa.Column("sequences", sa.BigInteger, nullable=False),
     sa.Column("watermark", JsonText),
+    sa.Column("committed_at", sa.Double),
+    # From when on something of the table may be deleted; NULL: nothing before another batch of it ends.
+    sa.Column("expiry_due_at", sa.Double),
 )
 
 # A generation of a batch. Unfinished (open, frozen, decided) is claimed: that is all a claim is.
@@ -90,6 +93,7 @@ partition = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("mark_cleared_at", sa.Double),
+    sa.Column("profile", JsonText),  # of the current decision; history would multiply it
 )
 
 # Every decision ever made; the one with the partition's epoch is the current one. `superseded_at`: when it was first
@@ -214,6 +218,19 @@ asset_event = sa.Table(
     sa.Column("told_at", sa.Double),
     sa.UniqueConstraint("table_key", "batch_id", "generation", name="uq_dataops_asset_event"),
     sa.Index("ix_dataops_asset_event_source", "source_id", "told_at"),
+)
+
+# What of a source is expected to be fresh (a target table, or '' for a source without any), since when it is known, and
+# whether somebody was told that it is late.
+freshness = sa.Table(
+    "dataops_freshness",
+    metadata,
+    sa.Column("source_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("known_since", sa.Double, nullable=False),
+    sa.Column("late_since", sa.Double),
+    sa.Column("tried_at", sa.Double),
+    sa.Column("told_at", sa.Double),
 )
 
 dead_letter = sa.Table(

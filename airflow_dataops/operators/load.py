@@ -47,7 +47,7 @@ class LoadOperator(StepOperator):
             for table in result.tables:
                 self.log_table(table)
             held = [table.target for table in result.tables if table.outcome == "held"]
-            notify_held(self.row, context, held, run.period)
+            notify_held(self.row, context, held, f"in period {run.period.key}")
             alias = next((o for o in self.outlets if isinstance(o, AssetAlias)), None)
             if alias is not None:
                 announce(self.row, edges.ledger, run.period, self.pack, context["outlet_events"][alias])

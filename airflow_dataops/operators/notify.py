@@ -20,7 +20,6 @@ from airflow.sdk.exceptions import AirflowException
 
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError, InventoryError
-from airflow_dataops.core.period import Period
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.hooks.task_connection import resolve_in_task
 
@@ -51,31 +50,36 @@ class DataOpsNotifier(BaseNotifier):
         tell(self.conn_ids, _message("run_failed", self.source, context, f"Task failed: {text}"))
 
 
-def notify_held(spec: PipelineSpec, context: Context, targets: Sequence[str], period: Period) -> None:
-    """Tells that breaking drift holds tables of this run, if it does."""
+def notify_held(spec: PipelineSpec, context: Context, targets: Sequence[str], when: str) -> None:
+    """Tells that breaking drift holds these tables, if it does. `when`: in which run, for a person."""
     if targets and spec.notify:
-        text = f"Held by breaking drift in period {period.key}: {', '.join(targets)}. A person has to decide."
+        text = f"Held by breaking drift {when}: {', '.join(targets)}. A person has to decide."
         tell(spec.notify, {**_message("drift_held", spec.id, context, text), "tables": list(targets)})
 
 
-def notify_stale(spec: PipelineSpec, context: Context, ages: Mapping[str, int]) -> None:
-    """Logs tables that are older than `freshness_seconds`, and tells it."""
+def notify_late(spec: PipelineSpec, context: Context, ages: Mapping[str, int]) -> bool:
+    """Logs tables that are older than `freshness_seconds` (name → age), and tells it. False when nobody could be reached."""
     for target, age in ages.items():
-        log.warning("table %s: last commit %s seconds ago -> at most %s", target, age, spec.freshness_seconds)
-    if ages and spec.notify:
-        listed = ", ".join(f"{target} ({age} s)" for target, age in ages.items())
-        text = f"Older than {spec.freshness_seconds} s: {listed}."
-        tell(spec.notify, {**_message("freshness_missed", spec.id, context, text), "tables": list(ages)})
+        log.warning("table %s of %s: last commit %s seconds ago -> at most %s", target, spec.id, age, spec.freshness_seconds)
+    if not ages or not spec.notify:
+        return True
+    listed = ", ".join(f"{target} ({age} s)" for target, age in ages.items())
+    text = f"Older than {spec.freshness_seconds} s: {listed}."
+    return tell(spec.notify, {**_message("freshness_missed", spec.id, context, text), "tables": list(ages)})
 
 
-def tell(conn_ids: Sequence[str], message: Mapping[str, Any]) -> None:
-    """Sends the message to every connection. Failing to tell never fails the work that is told of: it is logged."""
+def tell(conn_ids: Sequence[str], message: Mapping[str, Any]) -> bool:
+    """Sends the message to every connection; whether one took it. Failing to tell never fails the work that is told of: it is
+    logged."""
+    reached = False
     for conn_id in conn_ids:
         try:
             _send(resolve_in_task(conn_id), message)
+            reached = True
         except (DataOpsError, OSError, smtplib.SMTPException) as error:
             shown = str(error) if isinstance(error, DataOpsError) else type(error).__name__
             log.error("Cannot notify connection %r of %s: %s", conn_id, message["event"], shown)
+    return reached
 
 
 def _message(event: str, source: str, context: Context, text: str) -> dict[str, Any]:

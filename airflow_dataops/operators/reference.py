@@ -9,9 +9,12 @@ from pathlib import Path
 from airflow_dataops.get_provider_info import get_provider_info
 from airflow_dataops.operators.discover import DiscoverOperator
 from airflow_dataops.operators.drift_sync import DriftSyncOperator
+from airflow_dataops.operators.fleet import FleetOperator
+from airflow_dataops.operators.freshness import FreshnessOperator
 from airflow_dataops.operators.load import LoadOperator
 from airflow_dataops.operators.notify import DataOpsNotifier
 from airflow_dataops.operators.step import StepOperator
+from airflow_dataops.operators.sweep import SweepOperator
 from airflow_dataops.operators.verify import FingerprintOperator
 from airflow_dataops.plugins.timetable import PeriodTimetable
 from airflow_dataops.settings import OPTIONS, SECTION
@@ -56,9 +59,11 @@ def _operators() -> str:
         "",
         MADE,
         "",
-        "The factory makes the DAG of a row from these four tasks: `discover` → `drift_sync` → `load` → `verify`.",
+        "The factory makes the DAG of a row from these four tasks: `discover` → `drift_sync` → `load` → `verify`. Beside them",
+        "there is one DAG for the whole fleet, `dataops_maintenance`, with the tasks `sweep` and `freshness`; the setting",
+        "`maintenance_schedule` says when it runs.",
         "",
-        "## All operators",
+        "## Operators of a row",
         "",
         inspect.getdoc(StepOperator) or "",
         "",
@@ -72,6 +77,10 @@ def _operators() -> str:
     for task_id, operator in tasks.items():
         lines += [f"## {operator.__name__}", "", f"Task `{task_id}`, `{operator.__module__}`.", ""]
         lines += [inspect.getdoc(operator) or "", ""]
+    lines += ["## Operators of the fleet", "", inspect.getdoc(FleetOperator) or "", ""]
+    for task_id, of_fleet in {"sweep": SweepOperator, "freshness": FreshnessOperator}.items():
+        lines += [f"## {of_fleet.__name__}", "", f"Task `{task_id}`, `{of_fleet.__module__}`.", ""]
+        lines += [inspect.getdoc(of_fleet) or "", ""]
     for helper in (PeriodTimetable, DataOpsNotifier):
         lines += [f"## {helper.__name__}", "", f"`{helper.__module__}`.", "", inspect.getdoc(helper) or "", ""]
     return "\n".join(lines)

@@ -56,7 +56,7 @@ def period_of(spec: PipelineSpec, dag_run: Any) -> Period:
     start, end = dag_run.data_interval_start, dag_run.data_interval_end
     if start is not None and end is not None and start < end:
         return period_of_interval(schedule, start, end, backfill=run_type == "backfill")
-    return period_now(schedule, now, spec.read.mode)
+    return period_now(schedule, now, spec.reads_windows)
 
 
 def _expected_keys(schedule: Schedule, now: datetime) -> set[str]:

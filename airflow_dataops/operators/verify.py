@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dataops.operators.assets import told
 from airflow_dataops.operators.errors import to_airflow
-from airflow_dataops.operators.freshness import stale_tables
-from airflow_dataops.operators.notify import notify_stale
+from airflow_dataops.operators.freshness import tell_late
 from airflow_dataops.operators.run import run_of
 from airflow_dataops.operators.step import StepOperator
 
@@ -42,8 +41,7 @@ class FingerprintOperator(StepOperator):
                 self.log.warning("table %s: held, waits for a decision", name)
             if not broken:
                 told(self.row, edges.ledger, run.period, [t.source_table for t in result.tables])
-            stale = stale_tables(self.row, edges.ledger, edges.clock())
-            notify_stale(self.row, context, stale)
+            tell_late(self.row, edges.ledger, context, edges.clock())
         result.raise_for_problems(self.row.id)
         if broken:
             raise to_airflow(

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.comparison import hiding
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.drift import TableCreated
-from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
+from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.errors import LimitError, ProofError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS, Fingerprint
 from airflow_dataops.core.offset import CursorRange
@@ -26,18 +27,18 @@ from airflow_dataops.ledger.base import BatchContent, Claim, Decision, StagedPar
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved
 from airflow_dataops.steps.build import refuse_mixed
 from airflow_dataops.steps.keys import KeyedRows
+from airflow_dataops.steps.lease import Lease
 from airflow_dataops.steps.overlap import known_rows, read_range
 from airflow_dataops.steps.run import Edges, Progress
 from airflow_dataops.steps.shape import Shaper
 from airflow_dataops.steps.stage import DeadLetterFile, PartitionFiles, Values, WrittenPartition
 from airflow_dataops.steps.staged_as import staged_traits
 from airflow_dataops.steps.target import (
-    EVERYTHING_EVOLVES,
     current_table,
     data_schema,
     keys_fix_partition,
-    plan_table,
     refuse_hidden,
+    staging_plan,
 )
 
 FREE_DEAD_LETTERS = 10
@@ -79,7 +80,8 @@ class _Attempt:
         self.letters = DeadLetterFile(edges.dead_letters, f"{claim.directory}/dead-{restart:03d}.parquet", table, claim.batch_id)
         self.files: PartitionFiles | None = None
         self.keyed: KeyedRows | None = None
-        self.renewed = edges.clock()
+        self.hidden: Mapping[str, str] = {}
+        self.lease = Lease(claim, edges)
 
     def stage(self, inferred: TableSchema | None) -> Staged:
         table, edges = self.table, self.edges
@@ -97,14 +99,13 @@ class _Attempt:
             actions = plan_privacy(reading.schema.names, table.privacy)
             refuse_hidden(table, actions)
             observed = privacy_schema(reading.schema, actions)
-            drift = plan_table(table, current, observed)
-            plan = drift
-            if drift.hold:
-                plan = plan_drift(None, observed, table.contract.model_copy(update=EVERYTHING_EVOLVES))
+            drift, plan = staging_plan(table, current, observed)
             shaper = Shaper(table, plan, actions, edges.privacy_key, self.claim.batch_id, int(edges.clock() * 1_000_000))
+            given = {plan.names[name]: action for name, action in actions.items() if name in plan.names}
+            self.hidden = hiding(plan.schema.names, given, edges.privacy_key)
+            shaper.known = known_rows(table, self.claim, plan, actions, edges, held=bool(drift.hold))
             if not drift.hold:
                 refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
-                shaper.overlap = known_rows(table, self.claim, plan, actions, edges)
                 if table.write.mode == "merge":
                     self.keyed = KeyedRows(table, plan.names)
             self._write(reading, shaper)
@@ -132,26 +133,32 @@ class _Attempt:
             self.letters.write(dead)
             if self.table.dead_letters.max_rows is not None and not _discards_table(shaper.plan):
                 self._check_limits(shaper, final=False)
-            if rows.num_rows:
-                for values, part in split(rows, by, self.period):
-                    files.write(values, part)
-                    if self.keyed is not None:
-                        self.keyed.add(values, part)
+            self._store(rows, files)
             self.edges.progress(Progress(self.table.source_table, "read", shaper.rows_read))
-            if self.edges.clock() - self.renewed > self.edges.lease_seconds / 3:
-                self.edges.ledger.batches.renew(self.claim, self.edges.lease_seconds)
-                self.renewed = self.edges.clock()
+            self.lease.keep()
         files = self.files or self._open(shaper, self.edges.source.kind == "files")
+        rest = shaper.rest()
+        if rest is not None:
+            self._store(rest, files)
         # The partition is known without a row: an empty one is a fact too.
         if all(p.column is None for p in by) and not _discards_table(shaper.plan):
             files.partition(tuple(period_value(p, self.period) for p in by))
         self.letters.close()
 
+    def _store(self, rows: pa.RecordBatch, files: PartitionFiles) -> None:
+        for values, part in split(rows, self.table.target.partition_by, self.period):
+            files.write(values, part)
+            if self.keyed is not None:
+                self.keyed.add(values, part)
+
     def _open(self, shaper: Shaper, has_origin: bool) -> PartitionFiles:
         data = tuple(c for c in shaper.plan.schema if not pa.types.is_null(c.type))
         self.schema = TableSchema((*data, *standard_columns(self.table.standards, has_origin)))
-        self.files = PartitionFiles(self.edges.lake, self.directory, self.claim.object_name, self.table, self.schema.to_arrow())
+        self.files = self._place(self.directory)
         return self.files
+
+    def _place(self, directory: str) -> PartitionFiles:
+        return PartitionFiles(self.edges.lake, directory, self.claim.object_name, self.table, self.schema.to_arrow(), self.hidden)
 
     def _deduplicated(self, shaper: Shaper) -> list[WrittenPartition]:
         """Closes the files; in a merge, rewrites the partitions with rows that are not to be stored: a newer one of their key
@@ -164,12 +171,12 @@ class _Attempt:
         settled = self.keyed.settle(self._base(self.keyed, written))
         if not settled.lost:
             return written
-        again = PartitionFiles(self.edges.lake, f"{self.directory}/d", self.claim.object_name, self.table, self.schema.to_arrow())
+        again = self._place(f"{self.directory}/d")
         try:
             for part in written:
                 if part.values in settled.lost:
                     again.partition(part.values)
-                    _rewrite(self.edges, part, self.schema, settled.lost[part.values], again)
+                    self._rewrite(part, settled.lost[part.values], again)
             replaced = {part.values: part for part in again.close()}
         except BaseException:
             again.abort()
@@ -189,7 +196,28 @@ class _Attempt:
         for decision in decisions.values():
             paths = [entry.path for entry in self.edges.lake.list(decision.location)]
             for rows in self.edges.lake.read(paths, schema, columns):
+                self.lease.keep()
                 yield decision.values, rows
+
+    def _rewrite(self, part: WrittenPartition, lost: np.ndarray, into: PartitionFiles) -> None:
+        """The rows of a written partition but the `lost` ones, into new files."""
+        start = 0
+        for rows in self.edges.lake.read([f.path for f in part.files], self.schema.to_arrow()):
+            self.lease.keep()
+            keep = np.ones(rows.num_rows, dtype=bool)
+            keep[lost[(lost >= start) & (lost < start + rows.num_rows)] - start] = False
+            start += rows.num_rows
+            if keep.any():
+                into.write(part.values, rows.filter(pa.array(keep)))
+
+    def _is_unchanged(self, part: WrittenPartition, decision: Decision | None) -> bool:
+        """Whether overwriting this partition would change nothing: it equals the current decision, and the lake still holds
+        what was decided (files that somebody deleted are written again)."""
+        if decision is None or self.table.write.mode != "overwrite_partition":
+            return False
+        if decision.fingerprint != str(part.fingerprint) or not _holds(decision.schema, self.schema):
+            return False
+        return sum(entry.bytes for entry in self.edges.lake.list(decision.location)) == decision.bytes
 
     def _prove(self, reading: Reading, shaper: Shaper, written: list[WrittenPartition], drift: DriftPlan) -> BatchContent:
         """The accounting equation, with `rows_written` from the files' own footers."""
@@ -201,7 +229,7 @@ class _Attempt:
             if not held and not part.rows and self._brings_nothing(part, decisions):
                 continue
             print_ = part.fingerprint
-            same = not held and _is_unchanged(table, part, decisions.get(part.name), self.schema)
+            same = not held and self._is_unchanged(part, decisions.get(part.name))
             total += print_
             rows_unchanged += part.rows if same else 0
             rows_written += 0 if same else part.rows
@@ -209,7 +237,7 @@ class _Attempt:
                 StagedPartition(
                     part.name, part.values, part.directory,
                     tuple({"path": f.path, "rows": f.rows, "bytes": f.bytes, "fingerprint": f.fingerprint} for f in part.files),
-                    part.rows, str(print_), same,
+                    part.rows, str(print_), same, part.profile,
                 )
             )  # fmt: skip
         accounting = Accounting(
@@ -266,16 +294,6 @@ class _Attempt:
             self.files.abort()
 
 
-def _rewrite(edges: Edges, part: WrittenPartition, schema: TableSchema, lost: np.ndarray, into: PartitionFiles) -> None:
-    start = 0
-    for rows in edges.lake.read([f.path for f in part.files], schema.to_arrow()):
-        keep = np.ones(rows.num_rows, dtype=bool)
-        keep[lost[(lost >= start) & (lost < start + rows.num_rows)] - start] = False
-        start += rows.num_rows
-        if keep.any():
-            into.write(part.values, rows.filter(pa.array(keep)))
-
-
 def _expected(have: TableSchema | None, last: TableSchema | None, table: TableSpec) -> TableSchema | None:
     """What a text format should try first, in source names: the lake's types, and for columns whose stored form is not
     the source's (masked, hashed) the source type of last time."""
@@ -286,13 +304,6 @@ def _expected(have: TableSchema | None, last: TableSchema | None, table: TableSp
     columns = [Column(origin, c.type) for origin, c in by_origin.items() if actions.get(origin, "keep") == "keep"]
     columns += [c for c in last or () if actions.get(c.name, "keep") != "keep"]
     return TableSchema(tuple(columns))
-
-
-def _is_unchanged(table: TableSpec, part: WrittenPartition, decision: Decision | None, schema: TableSchema) -> bool:
-    """Whether overwriting this partition would change nothing: it equals the current decision."""
-    if decision is None or table.write.mode != "overwrite_partition":
-        return False
-    return decision.fingerprint == str(part.fingerprint) and _holds(decision.schema, schema)
 
 
 def _holds(have: TableSchema, new: TableSchema) -> bool:

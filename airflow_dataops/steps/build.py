@@ -11,14 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_dataops.core.comparison import MIXED
 from airflow_dataops.core.errors import ProofError, RangeError
-from airflow_dataops.core.fingerprint import Fingerprint, key_fingerprints
+from airflow_dataops.core.fingerprint import Fingerprint, key_fingerprints, same_kinds
 from airflow_dataops.core.naming import sanitise
+from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan, StagedPartition
+from airflow_dataops.steps.lease import Lease
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.stage import PartitionFiles, WrittenPartition
+from airflow_dataops.steps.stage import PartitionFiles, WrittenPartition, hidden_columns, profile_of, stamped_anew
 from airflow_dataops.steps.target import keys_fix_partition
 
 BASE = "base-"
@@ -61,6 +64,7 @@ class _Builder:
         self.table, self.claim, self.content, self.schema = table, claim, content, schema
         self.edges, self.lake, self.current = edges, edges.lake, current
         self.place = f"{claim.directory}/b-{edges.nonce()}"
+        self.lease = Lease(claim, edges)
 
     def plans(self) -> list[DecisionPlan]:
         match self.table.write.mode:
@@ -74,14 +78,16 @@ class _Builder:
                 return self._merge()
 
     def _plan(
-        self, name: str, values: tuple[str | None, ...], location: str, rows: int, size: int, print_: Fingerprint
-    ) -> DecisionPlan:
+        self, name: str, values: tuple[str | None, ...], location: str, rows: int, size: int, print_: Fingerprint,
+        profile: Profile | None,
+    ) -> DecisionPlan:  # fmt: skip
         have = self.current.get(name)
-        return DecisionPlan(name, values, have.epoch if have else 0, location, rows, size, str(print_), self.schema)
+        return DecisionPlan(name, values, have.epoch if have else 0, location, rows, size, str(print_), self.schema, profile)
 
     def _staged_plan(self, part: StagedPartition) -> DecisionPlan:
         size = sum(int(f["bytes"]) for f in part.files)
-        return self._plan(part.name, part.values, part.directory, part.rows, size, Fingerprint.parse(part.fingerprint))
+        print_ = Fingerprint.parse(part.fingerprint)
+        return self._plan(part.name, part.values, part.directory, part.rows, size, print_, part.profile)
 
     def _overwrite(self) -> list[DecisionPlan]:
         """The staged directories as they are. A full snapshot of a data-partitioned table also empties the partitions
@@ -95,12 +101,13 @@ class _Builder:
     def _emptied(self, decision: Decision) -> DecisionPlan:
         directory = f"{self.place}/{decision.name}"
         self.lake.make_directory(directory)
-        return self._plan(decision.name, decision.values, directory, 0, 0, Fingerprint.EMPTY)
+        return self._plan(decision.name, decision.values, directory, 0, 0, Fingerprint.EMPTY, Profile.NOTHING)
 
     def _append(self) -> list[DecisionPlan]:
         """One object joins the live directory; a partition's first files are its directory; several files for a live
         partition become a new directory, so that a reader sees all or none of them (A6)."""
         plans = []
+        profiles = self.edges.ledger.decisions.profiles(self.table.key, [part.name for part in self.content.partitions])
         for part in self.content.partitions:
             have = self.current.get(part.name)
             if have is None:
@@ -108,7 +115,9 @@ class _Builder:
             elif len(part.files) == 1:
                 size = have.bytes + int(part.files[0]["bytes"])
                 print_ = Fingerprint.parse(have.fingerprint) + Fingerprint.parse(part.fingerprint)
-                plans.append(self._plan(part.name, part.values, have.location, have.rows + part.rows, size, print_))
+                before = profiles.get(part.name)
+                profile = before + part.profile if before is not None and part.profile is not None else None
+                plans.append(self._plan(part.name, part.values, have.location, have.rows + part.rows, size, print_, profile))
             elif part.files:
                 plans.append(self._copied(part.name, part.values, self._files(have), part.files))
         return plans
@@ -126,9 +135,9 @@ class _Builder:
             if len(others) < len(files) or (part is not None and part.files):
                 plans.append(self._copied(name, have.values, others, part.files if part else ()))
             elif part is not None:  # nothing to take away, nothing to bring: the standing directory is decided again
-                plans.append(
-                    self._plan(name, have.values, have.location, have.rows, have.bytes, Fingerprint.parse(have.fingerprint))
-                )
+                profile = self.edges.ledger.decisions.profiles(self.table.key, [name]).get(name)
+                print_ = Fingerprint.parse(have.fingerprint)
+                plans.append(self._plan(name, have.values, have.location, have.rows, have.bytes, print_, profile))
         return plans + [self._staged_plan(part) for part in staged.values()]
 
     def _files(self, decision: Decision) -> list[str]:
@@ -140,19 +149,21 @@ class _Builder:
         directory = f"{self.place}/{name}" if name else self.place
         self.lake.make_directory(directory)
         for path in (*base, *(str(f["path"]) for f in staged)):
+            self.lease.keep()
             self.lake.link(path, f"{directory}/{path.rsplit('/', 1)[-1]}")
         return self._plan_of_directory(name, values, directory)
 
     def _plan_of_directory(self, name: str, values: tuple[str | None, ...], directory: str) -> DecisionPlan:
-        """Rows, bytes and fingerprint re-read from the footers of what is there."""
-        rows, size, print_ = 0, 0, Fingerprint.EMPTY
+        """Rows, bytes, fingerprint and profile re-read from the footers of what is there."""
+        rows, size, print_, profile = 0, 0, Fingerprint.EMPTY, Profile.NOTHING
         for entry in self.lake.list(directory):
             footer = self.lake.footer(entry.path)
             rows, size = rows + footer.rows, size + footer.bytes
             print_ += Fingerprint.parse(footer.metadata["fingerprint"])
+            profile += profile_of(footer)
         if print_.rows != rows:
             raise ProofError(f"Cannot prove {directory}: footers count {rows} rows, fingerprints {print_.rows} -> the same.")
-        return self._plan(name, values, directory, rows, size, print_)
+        return self._plan(name, values, directory, rows, size, print_, profile)
 
     def _merge(self) -> list[DecisionPlan]:
         """New directory = base without the delta's keys + delta. A key whose partition column is not part of it may
@@ -175,10 +186,12 @@ class _Builder:
         base = self._files(have)
         if part is None and not any(delta.contain(p).any() for p in self._keys(base, keys)):
             return None
-        files = PartitionFiles(self.lake, self.place, BASE + self.claim.object_name, self.table, self.schema.to_arrow())
+        name, hidden = BASE + self.claim.object_name, self._hidden(base)
+        files = PartitionFiles(self.lake, self.place, name, self.table, self.schema.to_arrow(), hidden)
         kept = before = 0
         try:
-            for rows in self.lake.read(base, self.schema.to_arrow()):
+            for rows in self._base(base):
+                self.lease.keep()
                 keep = ~delta.contain(key_fingerprints(rows, keys))
                 before += rows.num_rows
                 if keep.any():
@@ -202,11 +215,26 @@ class _Builder:
             )
         return plan
 
+    def _base(self, paths: Sequence[str]) -> Iterable[pa.RecordBatch]:
+        """The standing rows under the new schema; with new fingerprints where that made other values of them (text of numbers)."""
+        schema = self.schema.to_arrow()
+        for path in paths:
+            same = same_kinds(self.lake.footer(path).schema, schema)
+            for rows in self.lake.read([path], schema):
+                yield rows if same else stamped_anew(rows)
+
+    def _hidden(self, paths: Sequence[str]) -> dict[str, str]:
+        """How columns are hidden in rows of all these files together."""
+        each = [hidden_columns(self.lake.footer(path)) for path in paths]
+        names = {name for of in each for name in of}
+        return {name: each[0][name] if all(of.get(name) == each[0].get(name) for of in each) else MIXED for name in names}
+
     def _paths(self, parts: Iterable[StagedPartition]) -> list[str]:
         return [str(f["path"]) for part in parts for f in part.files]
 
     def _keys(self, paths: list[str], keys: list[str]) -> Iterable[np.ndarray]:
         for rows in self.lake.read(paths, self.schema.to_arrow(), columns=keys):
+            self.lease.keep()
             yield key_fingerprints(rows, keys)
 
 

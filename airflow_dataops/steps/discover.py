@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_dataops.core.errors import InventoryError
+from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec, TableEntry, is_glob
 from airflow_dataops.core.table_spec import is_selected, table_spec
 from airflow_dataops.sources.base import SourceTable
@@ -29,20 +30,32 @@ class DiscoverResult:
 
 
 def discover(spec: PipelineSpec, edges: Edges) -> DiscoverResult:
-    """The source's tables that the row takes. InventoryError when it takes none: a glob that matches nothing is a
-    fault of the row (or of a permission), not an empty success."""
+    """The source's tables that the row takes: those it lists, and those the row names without a wildcard, listed or not (a
+    database does not list partitions, for one). A named table that is not there has the trait `problem`, so that it fails
+    on its own. InventoryError when the row takes none: a glob that matches nothing is a fault of the row (or of a
+    permission), not an empty success."""
     queries = {name: table_spec(spec, name).read.query for name in map(_name_of, spec.tables) if not is_glob(name)}
     asked = {name: query for name, query in queries.items() if query is not None}
     listed = edges.source.discover() if len(asked) < len(spec.tables) else ()
-    found = (*(t for t in listed if t.name not in asked), *(edges.source.describe(n, q) for n, q in asked.items()))
-    taken = tuple(t for t in found if is_selected(spec, t.name))
+    found = {t.name: t for t in listed if t.name not in asked}
+    for name, query in queries.items():
+        if name not in found and is_selected(spec, name):
+            found[name] = _named(name, query, edges)
+    taken = tuple(t for t in found.values() if is_selected(spec, t.name))
     if not taken:
-        known = ", ".join(sorted(t.name for t in found)[:10]) or "no table at all"
+        known = ", ".join(sorted(found)[:10]) or "no table at all"
         raise InventoryError(
             f"Cannot discover tables of {spec.id}: none of {len(found)} tables matches `tables` and `exclude` -> at least one. "
             f"The source shows {known}. Check the globs, and that the connection's user may see the tables."
         )
     return DiscoverResult(taken, pack(taken, spec.limits.max_packs))
+
+
+def _named(name: str, query: str | None, edges: Edges) -> SourceTable:
+    try:
+        return edges.source.describe(name, query)
+    except InventoryError as error:
+        return SourceTable(name, TableSchema(), traits={"problem": str(error)})
 
 
 def _name_of(entry: str | TableEntry) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_dataops.core.drift import TableCreated
-from airflow_dataops.core.errors import DataOpsError
+from airflow_dataops.core.errors import DataOpsError, InventoryError
 from airflow_dataops.core.privacy import plan_privacy, privacy_schema
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec
@@ -55,6 +55,8 @@ def drift_sync(spec: PipelineSpec, edges: Edges, tables: Sequence[SourceTable]) 
 
 
 def _sync(spec: PipelineSpec, edges: Edges, declared: SourceTable) -> tuple[str, Any]:
+    if "problem" in declared.traits:
+        raise InventoryError(declared.traits["problem"])
     table = table_spec(spec, declared.name)
     observed = privacy_schema(declared.schema, plan_privacy(declared.schema.names, table.privacy))
     current = current_table(edges, table)

@@ -118,8 +118,10 @@ class KeyedRows:
     def _values_at(self, rows: NDArray[np.int64]) -> dict[int, Any]:
         if not self._orders:
             return dict.fromkeys(rows.tolist())
-        taken = pa.chunked_array(self._orders).take(pa.array(rows)).to_pylist()
-        return dict(zip(rows.tolist(), taken, strict=True))
+        taken = pa.chunked_array(self._orders).take(pa.array(rows))
+        if pa.types.is_temporal(taken.type):  # Python has no nanoseconds; the numbers below are in the same order
+            taken = taken.cast(pa.int32() if taken.type.bit_width == 32 else pa.int64())
+        return dict(zip(rows.tolist(), taken.to_pylist(), strict=True))
 
 
 class _Match:

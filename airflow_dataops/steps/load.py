@@ -22,14 +22,17 @@ from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.ledger.base import BatchRecord, Claim, ClaimRequest
 from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.attempt import stage
-from airflow_dataops.steps.publish import expire_table, finish, sweep_table
+from airflow_dataops.steps.publish import finish
 from airflow_dataops.steps.ranges import requests_of
 from airflow_dataops.steps.run import Edges, LoadResult, Outcome, Progress, Run, TableResult
+from airflow_dataops.steps.staged_as import hold_reason
+from airflow_dataops.steps.sweep import expire_table, show_standing, sweep_table
 from airflow_dataops.steps.ties import late_ties
 
 log = logging.getLogger(__name__)
 
-MAX_HELPED = 100
+MAX_PLANS = 100
+"""How often a run plans anew because others were faster, before it leaves the table to its retry."""
 
 
 def load(spec: PipelineSpec, edges: Edges, run: Run, tables: Sequence[str]) -> LoadResult:
@@ -72,13 +75,19 @@ def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
     return _together(table, results)
 
 
-def _do_all(table: TableSpec, declared: SourceTable, edges: Edges, run: Run) -> list[TableResult | None]:
-    for _ in range(MAX_HELPED):
+def _do_all(table: TableSpec, declared: SourceTable, edges: Edges, run: Run) -> list[TableResult]:
+    """Plans and does the run's batches. What was planned is stale when another run has committed since, or when another's
+    batch had to be finished first: then what is left is planned anew, on what is there now."""
+    done: dict[str, TableResult] = {}
+    for _ in range(MAX_PLANS):
         try:
-            return [_do(table, request, edges, run) for request in requests_of(table, declared, run, edges)]
-        except StaleError:  # another run committed between our look at the watermark and our claim
-            continue
-    raise BusyError(f"Cannot claim {table.key}: its watermark moved {MAX_HELPED} times -> at rest. Try again later.")
+            for request in requests_of(table, declared, run, edges):
+                if request.batch_id not in done and (result := _do(table, request, edges, run)) is not None:
+                    done[request.batch_id] = result
+            return list(done.values())
+        except StaleError as error:
+            log.info("table %s is planned again: %s", table.source_table, error)
+    raise BusyError(f"Cannot claim {table.key}: other runs were faster {MAX_PLANS} times -> its turn. Try again later.")
 
 
 def _continue(table: TableSpec, edges: Edges, run: Run) -> TableResult | None:
@@ -106,17 +115,20 @@ def _is_read_so(table: TableSpec, read: OffsetRange) -> bool:
 
 
 def _do(table: TableSpec, request: ClaimRequest, edges: Edges, run: Run) -> TableResult | None:
+    """One batch; None when there is nothing new in it. StaleError: plan again."""
     if request.follows_watermark and isinstance(request.range, CursorRange) and request.range.low == request.range.high:
         tied = late_ties(table, request, edges)
         if tied is None:
             return None
         request = tied
-    for _ in range(MAX_HELPED):
-        claim = edges.ledger.batches.claim(request)
-        if claim.asked:
-            return _perform(table, claim, edges, run)
-        finish(table, claim, edges)
-    raise BusyError(f"Cannot claim {table.key}: {MAX_HELPED} other batches stood before it -> its turn. Try again later.")
+    claim = edges.ledger.batches.claim(request)
+    if claim.asked:
+        return _perform(table, claim, edges, run)
+    finish(table, claim, edges)
+    raise StaleError(
+        f"Cannot claim batch {request.batch_id} of {table.key}: {claim.object_name} stood before it and is finished now -> a plan "
+        "made after that. It is planned again."
+    )
 
 
 def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableResult:
@@ -124,7 +136,7 @@ def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableRes
         counts = claim.content.accounting if claim.content else Accounting()
         if claim.state == "committed":
             return _result(table, claim, "done_before", counts, ())
-        return _result(table, claim, "held", _all_held(claim), ())
+        return _held(table, claim)
     if claim.state == "open":
         try:
             staged = stage(table, claim, run.period, edges)
@@ -133,22 +145,29 @@ def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableRes
         except BaseException:
             edges.ledger.batches.abandon(claim)
             raise
-        claim = edges.ledger.batches.freeze(claim, staged.content, staged.dead_letters)
+        claim = edges.ledger.batches.freeze(claim, staged.content, staged.dead_letters, edges.lease_seconds)
         _record_drift(table, claim, staged.drift, edges)
     partitions = finish(table, claim, edges)
     if partitions is None:
-        return _result(table, claim, "held", _all_held(claim), ())
+        return _held(table, claim)
     content = claim.content
     if content is None:
         raise ProofError(f"Cannot report batch {claim.batch_id}: no content -> frozen content. This is a defect.")
-    outcome: Outcome = "loaded" if partitions else "unchanged"
-    return _result(table, claim, outcome, content.accounting, partitions)
+    if partitions:
+        return _result(table, claim, "loaded", content.accounting, partitions)
+    standing = tuple(sorted(part.name for part in content.partitions))
+    show_standing(table, standing, edges)
+    return _result(table, claim, "unchanged", content.accounting, standing)
 
 
-def _all_held(claim: Claim) -> Accounting:
+def _held(table: TableSpec, claim: Claim) -> TableResult:
+    """With what has to be decided."""
     counts = claim.content.accounting if claim.content else Accounting()
     waiting = counts.rows_held + counts.rows_written + counts.rows_unchanged
-    return replace(counts, rows_held=waiting, rows_written=0, rows_unchanged=0)
+    counts = replace(counts, rows_held=waiting, rows_written=0, rows_unchanged=0)
+    reason = hold_reason(claim.content) if claim.content else None
+    why = "an earlier batch of the table waits for a decision" if reason is None else reason.get("why")
+    return replace(_result(table, claim, "held", counts, ()), reason=why)
 
 
 def _record_drift(table: TableSpec, claim: Claim, drift: DriftPlan, edges: Edges) -> None:
@@ -189,8 +208,7 @@ def _result(table: TableSpec, claim: Claim, outcome: Outcome, counts: Accounting
     return TableResult(table.source_table, table.name, outcome, counts, claim.batch_id, claim.generation, fingerprint, partitions)
 
 
-def _together(table: TableSpec, results: list[TableResult | None]) -> TableResult:
-    done = [r for r in results if r is not None]
+def _together(table: TableSpec, done: list[TableResult]) -> TableResult:
     if not done:
         return TableResult(table.source_table, table.name, "nothing_new")
     if len(done) == 1:

@@ -1,20 +1,30 @@
-"""The re-read zone of a watermark read: rows tied with (or shortly below) the watermark that the lake already has."""
+"""The re-read zone of a watermark read: rows tied with (or shortly below) the watermark that are stored already, or wait in a
+held batch. Each of them is recognised once, whatever happened to the row's rules and the table's columns since."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from airflow_dataops.core.comparison import Comparison, compare
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.fingerprint import row_fingerprints
-from airflow_dataops.core.naming import sanitise
+from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.offset import CursorRange, Scalar
-from airflow_dataops.core.privacy import Action, apply_privacy
+from airflow_dataops.core.privacy import Action
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import AtLeast
 from airflow_dataops.ledger.base import Claim
 from airflow_dataops.steps.ranges import overlap_low
 from airflow_dataops.steps.run import Edges
+from airflow_dataops.steps.stage import hidden_columns
+
+Mask = NDArray[np.bool_]
 
 
 def read_range(table: TableSpec, claimed: CursorRange) -> CursorRange:
@@ -25,37 +35,118 @@ def read_range(table: TableSpec, claimed: CursorRange) -> CursorRange:
     return CursorRange(claimed.cursor, overlap_low(claimed, table), claimed.high, True, claimed.high_inclusive)
 
 
-def known_rows(table: TableSpec, claim: Claim, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges) -> Counter[bytes]:
-    """Fingerprints (16 native bytes) of stored rows at or above the zone's low end, with how often each is there."""
+@dataclass(slots=True)
+class KnownRows:
+    """Rows that are stored or wait, by how they can be compared with those that are read. Ask batch by batch (`sift`), then for
+    what could only be told at the end (`rest`).
+
+    Rows that are compared in part (a column came, a mask went) wait for the end, because of two that look the same one may
+    be told apart by its other values: the one that has some is the new one. Only they are kept in memory.
+    """
+
+    privacy_key: bytes | None = field(default=None, repr=False)
+    found: dict[Comparison, Counter[bytes]] = field(default_factory=dict)
+    _waiting: list[pa.RecordBatch] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any(self.found.values())
+
+    def sift(self, rows: pa.RecordBatch, prints: Words) -> tuple[Mask, int]:
+        """Which of the rows are new for certain, and how many are known for certain. `prints`: their fingerprints."""
+        new = np.ones(rows.num_rows, bool)
+        for counts in (counts for comparison, counts in self.found.items() if comparison.is_whole):
+            _strike(counts, prints, _candidates(prints, counts), new)  # all that such a row has is compared
+        known = int((~new).sum())
+        perhaps = np.zeros(rows.num_rows, bool)
+        for comparison, counts in self.found.items():
+            if counts and not comparison.is_whole:
+                perhaps[_candidates(comparison.of_read(rows, self.privacy_key), counts)] = True
+        perhaps &= new
+        if perhaps.any():
+            self._waiting.append(rows.filter(pa.array(perhaps)))
+        return new & ~perhaps, known
+
+    def rest(self) -> tuple[pa.RecordBatch | None, int]:
+        """Of the rows that waited: those that are new after all, and how many are known. Empties what waited."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return None, 0
+        rows = pa.concat_batches(waiting)
+        new = np.ones(rows.num_rows, bool)
+        for comparison in sorted((c for c in self.found if not c.is_whole), key=lambda c: -len(c.columns)):
+            more = comparison.says_more(rows).to_numpy(zero_copy_only=False)
+            # Those with nothing else to say come first: they are the stored ones.
+            _strike(self.found[comparison], comparison.of_read(rows, self.privacy_key), np.argsort(more, kind="stable"), new)
+        return rows.filter(pa.array(new)), int((~new).sum())
+
+
+def known_rows(
+    table: TableSpec, claim: Claim, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges, *, held: bool
+) -> KnownRows:
+    """What the claim's range reads again; nothing unless it follows a watermark. `held`: the rows that are read will wait."""
     claimed = claim.range
     if table.read.mode != "watermark" or not isinstance(claimed, CursorRange) or claimed.low is None or claimed.low_inclusive:
-        return Counter()
-    return stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, actions, edges, but_batch=claim.batch_id)
+        return KnownRows()
+    low = overlap_low(claimed, table)
+    return stored_since(table, claimed.cursor, low, plan, actions, edges, but_batch=claim.batch_id, held=held)
 
 
 def stored_since(
     table: TableSpec, cursor: str, low: Scalar | None, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges,
-    but_batch: str | None = None,
-) -> Counter[bytes]:  # fmt: skip
-    """Fingerprints of the stored rows whose cursor (source name) is at or above `low`; not those of `but_batch`: an earlier
-    generation of the batch at work is about to be replaced, its rows are no reason to leave rows out. Rows that were
-    stored before a privacy rule came are known under it, too (`actions`: by source name)."""
-    known: Counter[bytes] = Counter()
+    *, but_batch: str | None = None, held: bool = False,
+) -> KnownRows:  # fmt: skip
+    """The rows of the table, and of its held batches, whose cursor (source name) is at or above `low`; not those of `but_batch`:
+    an earlier generation of the batch at work is about to be replaced, its rows are no reason to leave rows out. `actions`
+    are the privacy rules of the rows that are read, by source name.
+
+    An append must not bring a row again because it would be stored otherwise today. A merge may: it replaces what it finds
+    under its key, so there only rows that are stored exactly as they would be now are known.
+    """
+    known = KnownRows(edges.privacy_key)
     column = plan.names.get(cursor, cursor)
-    schema = plan.schema.to_arrow()
-    hidden: dict[str, Action] = {plan.names.get(n, sanitise(n)): a for n, a in actions.items() if a != "keep"}
-    if low is None or column not in schema.names:
+    if low is None or column not in plan.schema:
         return known
-    for decision in edges.ledger.decisions.current(table.key).values():
-        paths = [e.path for e in edges.lake.list(decision.location) if not _is_of(e.path, but_batch)]
-        for batch in edges.lake.read(paths, schema, where=AtLeast(column, low)):
-            prints = row_fingerprints(batch)
-            known.update(p.tobytes() for p in prints)
-            if hidden:
-                rules: dict[str, Action] = {name: hidden.get(name, "keep") for name in batch.schema.names}
-                later = row_fingerprints(apply_privacy(batch, rules, edges.privacy_key))
-                known.update(p.tobytes() for p in later[(later != prints).any(axis=1)])
+    paths = [e.path for d in edges.ledger.decisions.current(table.key).values() for e in edges.lake.list(d.location)]
+    paths = [path for path in paths if not _is_of(path, but_batch)]
+    waiting = [str(f["path"]) for c in edges.ledger.batches.held(table.key) for part in c.partitions for f in part.files]
+    if table.write.mode == "merge" and not held:
+        schema, as_is = plan.schema.to_arrow(), Counter[bytes]()
+        for rows in edges.lake.read(paths, schema, where=AtLeast(column, low)):
+            as_is.update(p.tobytes() for p in row_fingerprints(rows))
+        known.found[_everything(schema)] = as_is
+        paths = []
+    now = {plan.names[name]: action for name, action in actions.items() if name in plan.names}
+    read = pa.schema([f for f in plan.schema.to_arrow() if f.name in now])
+    for path in (*paths, *waiting):
+        footer = edges.lake.footer(path)
+        comparison = compare(footer.schema, hidden_columns(footer), read, now, edges.privacy_key, table.contract)
+        if column not in comparison.columns:  # its position has no common type: such a batch is refused, long before
+            continue
+        counts = known.found.setdefault(comparison, Counter())
+        for rows in edges.lake.read([path], comparison.schema, where=AtLeast(column, low)):
+            counts.update(p.tobytes() for p in comparison.of_stored(rows, edges.privacy_key))
     return known
+
+
+def _everything(schema: pa.Schema) -> Comparison:
+    return Comparison(tuple(schema.names), tuple(schema.types), (), (), ())
+
+
+def _candidates(prints: Words, counts: Counter[bytes]) -> NDArray[np.intp]:
+    """The rows that may be counted. Found vectorised, because only the zone's rows are, and those are few."""
+    counted = np.frombuffer(b"".join(counts), dtype=np.uint64).reshape(-1, 2)
+    return np.flatnonzero(np.isin(prints[:, 0], counted[:, 0])) if len(counted) else np.empty(0, np.intp)
+
+
+def _strike(counts: Counter[bytes], prints: Words, rows: NDArray[np.intp], new: Mask) -> None:
+    """Each of these rows that is new so far and still counted is known, and uses up one of the count."""
+    for row in rows:
+        identity = prints[row].tobytes()
+        if new[row] and identity in counts:
+            counts[identity] -= 1
+            if not counts[identity]:
+                del counts[identity]
+            new[row] = False
 
 
 def _is_of(path: str, batch_id: str | None) -> bool:

@@ -49,16 +49,17 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
     if claim.state == "frozen" and not _decide(table, claim, content, shown, edges):
         return ()
     for _ in range(TRIES):
-        names = _decided_by(table, claim, edges)
+        names = edges.ledger.decisions.names_of(claim)
         decisions = edges.ledger.decisions.mark(table.key, names, claim.writer)
         _join_objects(table, claim, content, decisions, edges)
         project(table, decisions, edges)
-        if not verify_projection(table, decisions, edges):
+        current, differing = against_catalog(table, decisions, edges)
+        if differing:
             continue
         try:
             edges.ledger.batches.commit(
                 claim,
-                {name: d.epoch for name, d in decisions.items()},
+                {name: d.epoch for name, d in current.items()},
                 watermark_of(claim),
                 _files(claim),
                 {
@@ -111,12 +112,6 @@ def watermark_of(claim: Claim) -> tuple[Scalar | None, Scalar] | None:
     return read.low, read.high
 
 
-def _decided_by(table: TableSpec, claim: Claim, edges: Edges) -> list[PartitionName]:
-    """The partitions whose standing decision is this batch's (a later compaction may have taken some over)."""
-    current = edges.ledger.decisions.current(table.key)
-    return [n for n, d in current.items() if (d.batch_id, d.generation) == (claim.batch_id, claim.generation)]
-
-
 def _join_objects(
     table: TableSpec, claim: Claim, content: BatchContent, decisions: Mapping[PartitionName, Decision], edges: Edges
 ) -> None:
@@ -127,6 +122,8 @@ def _join_objects(
         decision = decisions.get(part.name)
         if decision is None or decision.location == part.directory:
             continue
+        if (decision.batch_id, decision.generation) != (claim.batch_id, claim.generation):
+            continue  # overtaken: whoever decided later built on this batch's decision, its object included
         for file in part.files:
             path = str(file["path"])
             edges.lake.link(path, f"{decision.location}/{path.rsplit('/', 1)[-1]}")
@@ -151,14 +148,19 @@ def project(table: TableSpec, decisions: Mapping[PartitionName, Decision], edges
         edges.catalog.put_partitions(table.database, table.table, objects)
 
 
-def verify_projection(table: TableSpec, decisions: Mapping[PartitionName, Decision], edges: Edges) -> bool:
-    """Reads the catalog back. False when a partition shows one of our own older places (a writer that woke up late, or
-    we were overtaken): project again. ForeignChangeError when it shows a place that was never ours."""
-    shown = {p.values: p for p in edges.catalog.get_partitions(table.database, table.table, [d.values for d in decisions.values()])}
-    wrong = [d for d in decisions.values() if d.values not in shown or shown[d.values].location != edges.lake.uri(d.location)]
-    if wrong:
-        refuse_foreign(table, {d.name: d.values for d in wrong}, edges)
-    return not wrong
+def against_catalog(
+    table: TableSpec, decisions: Mapping[PartitionName, Decision], edges: Edges
+) -> tuple[dict[PartitionName, Decision], list[Decision]]:
+    """Reads the catalog, then the ledger, about the partitions of these decisions: what stands now, and what of it the catalog
+    does not show, but an older decision of ours, or none (a writer that woke up late, or we were overtaken): project again. An
+    append decides the same place anew, so the place alone does not tell. ForeignChangeError when it was never ours."""
+    shown = edges.catalog.get_partitions(table.database, table.table, [d.values for d in decisions.values()])
+    seen = {p.values: (p.location, p.epoch) for p in shown}
+    current = edges.ledger.decisions.current(table.key, list(decisions))
+    differing = [d for d in current.values() if seen.get(d.values) != (edges.lake.uri(d.location), d.epoch)]
+    if differing:
+        refuse_foreign(table, {d.name: d.values for d in differing}, edges)
+    return current, differing
 
 
 def refuse_foreign(table: TableSpec, names: Mapping[PartitionName, tuple[str | None, ...]], edges: Edges) -> None:
@@ -178,42 +180,3 @@ def refuse_foreign(table: TableSpec, names: Mapping[PartitionName, tuple[str | N
                 f"Cannot publish {table.name} partition {partition.values}: the catalog shows {partition.location} -> a directory "
                 "of ours. Somebody else changed it. Nothing was changed; point it back, or drop the partition, then run again."
             )
-
-
-def sweep_table(table: TableSpec, edges: Edges) -> int:
-    """Finishes what earlier runs left: frozen and decided batches in order, then partitions with pending marks
-    (DESIGN §5.9). Returns how many batches were finished. Runs at the start of every run of the table."""
-    finished = 0
-    for record in edges.ledger.batches.unfinished(table.key):
-        claim = edges.ledger.batches.adopt(table.key, record.batch_id, record.generation, edges.writer, edges.nonce())
-        if claim is not None:
-            finish(table, claim, edges)
-            finished += 1
-    if edges.ledger.decisions.marked(table.key) and current_table(edges, table) is not None:
-        _project_marked(table, edges)
-    return finished
-
-
-def _project_marked(table: TableSpec, edges: Edges) -> None:
-    names = sorted({name for _, name, _, _ in edges.ledger.decisions.marked(table.key)})
-    for _ in range(TRIES):
-        decisions = edges.ledger.decisions.current(table.key, names)
-        shown = verify_projection(table, decisions, edges)
-        if not shown:
-            project(table, edges.ledger.decisions.mark(table.key, names, edges.writer), edges)
-            continue
-        verified = {name: d.epoch for name, d in decisions.items()}
-        edges.ledger.decisions.clear_marks(table.key, edges.writer, verified)
-        edges.ledger.decisions.clear_stale_marks(table.key, edges.dead_after_seconds, verified)
-        return
-    raise ConflictError(f"Cannot project {table.name}: the catalog differed {TRIES} times -> the decisions. Try again later.")
-
-
-def expire_table(table: TableSpec, edges: Edges) -> int:
-    """Deletes directories that the ledger, and only the ledger, says nobody can need (DESIGN §5.10). Returns how many."""
-    gone = 0
-    for directory in edges.ledger.directories.expirable(table.key, edges.grace_seconds, edges.dead_after_seconds):
-        edges.lake.delete_directory(directory)
-        edges.ledger.directories.forget(table.key, directory)
-        gone += 1
-    return gone

@@ -16,7 +16,7 @@ from airflow_dataops.core.partition import partition_name, period_value
 from airflow_dataops.core.period import Period
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import WHOLE_TABLE, ClaimRequest
-from airflow_dataops.sources.base import ReadRequest, SourceTable
+from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.run import Edges, Run
 from airflow_dataops.steps.target import table_root
 
@@ -127,6 +127,7 @@ def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> 
 def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
     name, kind = _cursor(table, declared)
     if run.period.backfill:
+        edges.source.high_cursor(table.source_table, name, table.read.query)  # refuses rows that no range would ever have
         low, high = (_as_cursor(at, kind, table) for at in (run.period.start, run.period.end))
         read = CursorRange(name, low, high, low_inclusive=True, high_inclusive=False)
         return (_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True),)
@@ -134,25 +135,9 @@ def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) 
     top = edges.source.high_cursor(table.source_table, name, table.read.query)
     top = _guarded(top, kind, table, edges)
     if top is None or (low_mark is not None and _is_below(top, low_mark, table)):
-        if isinstance(top, str) and _has_rows_above(low_mark, table, edges):
-            raise RangeError(
-                f"Cannot read {table.key} on from its watermark: the database sorts text cursor {name!r} by its own collation -> "
-                "by code point, as positions are compared here. Rows above the watermark would be left out. Give the column a "
-                'binary collation (`COLLATE "C"`, `utf8mb4_bin`, `BINARY`), or use another cursor.'
-            )
         return ()
     read = CursorRange(name, low_mark, top)
     return (_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True, follows=True),)
-
-
-def _has_rows_above(mark: Scalar | None, table: TableSpec, edges: Edges) -> bool:
-    """What the source itself says: whether any row lies above the watermark, in its own order."""
-    above = CursorRange(table.read.cursor or "", mark, None)
-    reading = edges.source.read(ReadRequest(table.source_table, above, batch_rows=1, query=table.read.query))
-    try:
-        return any(batch.records.num_rows or batch.dead_letters for batch in reading)
-    finally:
-        reading.close()
 
 
 def _is_below(top: Scalar, mark: Scalar, table: TableSpec) -> bool:
@@ -190,7 +175,7 @@ def _new_files(table: TableSpec, run: Run, edges: Edges) -> tuple[ClaimRequest, 
     fresh = unseen(edges.source.files(table.source_table), edges.ledger.offsets.seen_files(table.key), edges)
     if not fresh:
         return ()
-    return (_request(table, run, edges, FileSet(fresh), scope=WHOLE_TABLE),)
+    return (_request(table, run, edges, FileSet(fresh), scope=WHOLE_TABLE, follows=True),)
 
 
 def unseen(listed: tuple[FileIdentity, ...], seen: dict[str, tuple[FileIdentity, ...]], edges: Edges) -> tuple[FileIdentity, ...]:

@@ -73,7 +73,8 @@ NOTHING = Accounting()
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """How one table fared in a run."""
+    """How one table fared in a run. `reason` is what somebody has to decide about a held one. `partitions` are those the run
+    stands for, also when they were unchanged."""
 
     source_table: str
     target: str
@@ -87,13 +88,14 @@ class TableResult:
     error_code: str | None = None
     retryable: bool = False
     seconds: float = 0.0
+    reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "source_table": self.source_table, "target": self.target, "outcome": self.outcome,
             **self.accounting.to_json(), "batch_id": self.batch_id, "generation": self.generation,
             "fingerprint": self.fingerprint, "partitions": list(self.partitions), "error": self.error,
-            "error_code": self.error_code, "retryable": self.retryable, "seconds": round(self.seconds, 3),
+            "error_code": self.error_code, "retryable": self.retryable, "seconds": round(self.seconds, 3), "reason": self.reason,
         }  # fmt: skip
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,10 +13,12 @@ from airflow_dataops.core.conform import conform
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.fingerprint import Fingerprint, row_fingerprints
+from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.privacy import apply_privacy
 from airflow_dataops.core.standards import stamp
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.sources.base import Batch
+from airflow_dataops.steps.overlap import KnownRows
 
 Action = Literal["keep", "mask", "hash", "drop"]
 
@@ -27,8 +28,7 @@ class Shaper:
     """Turns batches of one table into what is stored, and counts what happens to each row on the way.
 
     Masking comes before conforming, so that a dead letter of `conform` never shows a masked value, and so that a hashed
-    column is text to the drift rules from the start. `overlap` maps row fingerprints (of stored values) that the lake
-    already has in the re-read zone to how often.
+    column is text to the drift rules from the start. `known` are the rows of the re-read zone that are stored already.
     """
 
     table: TableSpec
@@ -37,7 +37,7 @@ class Shaper:
     privacy_key: bytes | None
     batch_id: str
     ingested_at_us: int
-    overlap: Counter[bytes] = field(default_factory=Counter)
+    known: KnownRows = field(default_factory=KnownRows)
     rows_read: int = 0
     rows_deduplicated: int = 0
     rows_unchanged: int = 0
@@ -50,8 +50,8 @@ class Shaper:
         return any(action != "keep" for action in self.actions.values())
 
     def shape(self, batch: Batch) -> tuple[pa.RecordBatch, tuple[DeadLetter, ...]]:
-        """(rows to store, always with their `_row_fingerprint`; dead letters). Every row read is in one of them, or
-        counted as deduplicated."""
+        """(rows to store, always with their `_row_fingerprint`; dead letters). Every row read is in one of them, counted as
+        deduplicated, or told by `rest`."""
         records = batch.records
         self.rows_read += records.num_rows + sum(d.rows for d in batch.dead_letters)
         if self.is_private:
@@ -67,28 +67,25 @@ class Shaper:
         if conformed.kept is not None and offsets is not None:
             offsets = offsets.take(pa.array(conformed.kept))
         prints = row_fingerprints(rows)
-        if self.overlap:
-            keep = self._not_overlapping(prints)
+        if self.known:
+            keep, known = self.known.sift(rows, prints)
+            self.rows_deduplicated += known
             if not keep.all():
                 index = pa.array(np.flatnonzero(keep))
                 rows, prints = rows.take(index), prints[keep]
                 offsets = None if offsets is None else offsets.take(index)
+        return self._stamped(rows, prints, batch.source_file, offsets), dead
+
+    def rest(self) -> pa.RecordBatch | None:
+        """After the last batch: the rows to store of those that could not be told from known ones before."""
+        rows, known = self.known.rest()
+        self.rows_deduplicated += known
+        return self._stamped(rows, row_fingerprints(rows), None, None) if rows is not None else None
+
+    def _stamped(self, rows: pa.RecordBatch, prints: Words, source_file: str | None, offsets: pa.Array | None) -> pa.RecordBatch:
         if not self.is_private:
             self.source += Fingerprint.of(prints)
-        stamped = stamp(
+        return stamp(
             rows, self.table.standards.model_copy(update={"row_fingerprint": True}), ingested_at_us=self.ingested_at_us,
-            batch_id=self.batch_id, source_file=batch.source_file, source_offsets=offsets, fingerprints=prints,
+            batch_id=self.batch_id, source_file=source_file, source_offsets=offsets, fingerprints=prints,
         )  # fmt: skip
-        return stamped, dead
-
-    def _not_overlapping(self, prints: np.ndarray) -> np.ndarray:
-        """Only the overlap zone is small, so only its rows are looked at one by one: candidates are found vectorised."""
-        keep = np.ones(len(prints), dtype=bool)
-        known = np.frombuffer(b"".join(self.overlap), dtype=np.uint64).reshape(-1, 2)
-        for row in np.flatnonzero(np.isin(prints[:, 0], known[:, 0])):
-            identity = prints[row].tobytes()
-            if self.overlap[identity] > 0:
-                self.overlap[identity] -= 1
-                self.rows_deduplicated += 1
-                keep[row] = False
-        return keep

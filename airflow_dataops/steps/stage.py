@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +12,12 @@ import pyarrow as pa
 
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import ProofError
-from airflow_dataops.core.fingerprint import Fingerprint, row_fingerprints
+from airflow_dataops.core.fingerprint import Fingerprint, as_binary, row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.partition import partition_name
+from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.table_spec import TableSpec
-from airflow_dataops.lake.base import DataFile, FileLayout, FileWriter, Lake
+from airflow_dataops.lake.base import DataFile, FileFooter, FileLayout, FileWriter, Lake
 
 MAX_OPEN_FILES = 24
 """Files on disk that are open; beyond this the least recently used is closed, at the price of more files."""
@@ -25,6 +27,9 @@ HELD_BYTES = 64 << 20
 
 ROW_GROUP_ROWS = 65_536
 """A reader decodes whole row groups: with twice as many rows, reading back a table of 20 columns takes 40 MB more."""
+
+HIDDEN = "hidden"
+"""Metadata of a data file: how its columns are hidden, as JSON (`core.comparison.hiding`)."""
 
 Values = tuple[str | None, ...]
 
@@ -46,6 +51,20 @@ class WrittenPartition:
     def fingerprint(self) -> Fingerprint:
         return sum((Fingerprint.parse(f.fingerprint) for f in self.files), Fingerprint.EMPTY)
 
+    @property
+    def profile(self) -> Profile:
+        return sum((f.profile for f in self.files), Profile.NOTHING)
+
+
+def hidden_columns(footer: FileFooter) -> dict[str, str]:
+    """How the file's columns are hidden, by its own word."""
+    return dict(json.loads(footer.metadata.get(HIDDEN, "{}")))
+
+
+def profile_of(footer: FileFooter) -> Profile:
+    """The file's profile without bounds of masked or hashed columns: they are no values, and may stand for one person."""
+    return footer.profile.hiding(hidden_columns(footer))
+
 
 @dataclass(slots=True)
 class _Part:
@@ -61,9 +80,12 @@ class _Part:
 class PartitionFiles:
     """Writes rows to the files of their partitions below one directory, with a running fingerprint per file."""
 
-    def __init__(self, lake: Lake, directory: str, object_name: str, table: TableSpec, schema: pa.Schema) -> None:
+    def __init__(
+        self, lake: Lake, directory: str, object_name: str, table: TableSpec, schema: pa.Schema, hidden: Mapping[str, str]
+    ) -> None:
+        """`hidden`: which of the columns do not hold the source's own values, and how (`core.comparison.hiding`)."""
         self._lake, self._directory, self._object_name, self._table = lake, directory, object_name, table
-        self._schema = schema
+        self._schema, self._hidden = schema, dict(hidden)
         self._layout = FileLayout(table.target.format, table.target.compression, ROW_GROUP_ROWS)
         self._parts: OrderedDict[Values, _Part] = OrderedDict()
         self._count = self._held = 0
@@ -116,14 +138,15 @@ class PartitionFiles:
         if writer is None:
             return
         self._held -= writer.held_bytes
-        writer.close({"fingerprint": str(part.print), "rows": str(part.rows), "table": self._table.name, "source": self._table.key})
+        told = {"fingerprint": str(part.print), "rows": str(part.rows), "table": self._table.name, "source": self._table.key}
+        writer.close(told | ({HIDDEN: json.dumps(self._hidden, sort_keys=True)} if self._hidden else {}))
         footer = self._lake.footer(writer.path)
         if footer.rows != part.rows:
             raise ProofError(
                 f"Cannot prove file {writer.path}: its footer says {footer.rows} rows -> {part.rows} as written. "
                 "Nothing was published."
             )
-        part.files.append(DataFile(writer.path, footer.rows, footer.bytes, str(part.print)))
+        part.files.append(DataFile(writer.path, footer.rows, footer.bytes, str(part.print), profile_of(footer)))
         part.writer, part.rows, part.print = None, 0, Fingerprint.EMPTY
 
     def close(self) -> list[WrittenPartition]:
@@ -148,6 +171,12 @@ def stamped_fingerprints(rows: pa.RecordBatch) -> Words:
     if index < 0 or rows.column(index).null_count:
         return row_fingerprints(rows)
     return _from_binary(rows.column(index))
+
+
+def stamped_anew(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with fingerprints of what they hold now, where the table keeps them."""
+    index = rows.schema.get_field_index("_row_fingerprint")
+    return rows if index < 0 else rows.set_column(index, rows.schema.field(index), as_binary(row_fingerprints(rows)))
 
 
 def _from_binary(column: pa.FixedSizeBinaryArray) -> Words:

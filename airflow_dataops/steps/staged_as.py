@@ -22,7 +22,8 @@ def staged_traits(traits: Mapping[str, str], table: TableSpec, drift: DriftPlan)
     marks = {WRITE: table.write.model_dump_json(by_alias=True)}
     if drift.hold:
         changes = [change.to_json() for change in drift.hold]
-        marks[HOLD] = json.dumps({"reason": "drift", "changes": changes, "table_schema": drift.assumes})
+        why = "; ".join(str(change) for change in drift.hold)
+        marks[HOLD] = json.dumps({"reason": "drift", "why": why, "changes": changes, "table_schema": drift.assumes})
     return {**traits, **marks}
 
 

@@ -125,6 +125,14 @@ def plan_table(table: TableSpec, current: CatalogTable | None, observed: TableSc
     return plan
 
 
+def staging_plan(table: TableSpec, current: CatalogTable | None, observed: TableSchema) -> tuple[DriftPlan, DriftPlan]:
+    """`plan_table`, and the plan by which rows are shaped now: the same, or the source's own shape while the drift is held."""
+    drift = plan_table(table, current, observed)
+    if not drift.hold:
+        return drift, drift
+    return drift, plan_drift(None, observed, table.contract.model_copy(update=EVERYTHING_EVOLVES))
+
+
 def reserved_names(table: TableSpec) -> frozenset[str]:
     return STANDARD_COLUMNS | {p.name for p in table.target.partition_by}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from airflow_dataops.core.batch_id import batch_id
@@ -13,10 +12,10 @@ from airflow_dataops.core.privacy import apply_privacy, plan_privacy, privacy_sc
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import ClaimRequest
 from airflow_dataops.sources.base import ReadRequest
-from airflow_dataops.steps.overlap import read_range, stored_since
+from airflow_dataops.steps.overlap import KnownRows, read_range, stored_since
 from airflow_dataops.steps.ranges import overlap_low
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.target import current_table, plan_table, refuse_hidden
+from airflow_dataops.steps.target import current_table, refuse_hidden, staging_plan
 
 
 def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimRequest | None:
@@ -33,22 +32,19 @@ def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimReq
     try:
         actions = plan_privacy(reading.schema.names, table.privacy)
         refuse_hidden(table, actions)
-        plan = plan_table(table, current_table(edges, table), privacy_schema(reading.schema, actions))
-        if plan.hold:  # whether a row is known cannot be told before a person decides; the zone is read again then
-            return None
-        known: Counter[bytes] | None = None
+        drift, plan = staging_plan(table, current_table(edges, table), privacy_schema(reading.schema, actions))
+        known: KnownRows | None = None
         fresh = Fingerprint.EMPTY
         for batch in reading:
-            rows = apply_privacy(batch.records, actions, edges.privacy_key)
-            prints = row_fingerprints(conform(rows, plan, table.contract).records)
+            rows = conform(apply_privacy(batch.records, actions, edges.privacy_key), plan, table.contract).records
+            prints = row_fingerprints(rows)
             if known is None:
-                known = stored_since(table, claimed.cursor, overlap_low(claimed, table), plan, actions, edges)
-            for print_ in prints:
-                identity = print_.tobytes()
-                if known[identity] > 0:
-                    known[identity] -= 1
-                else:
-                    fresh += Fingerprint.of(print_.reshape(1, 2))
+                low = overlap_low(claimed, table)
+                known = stored_since(table, claimed.cursor, low, plan, actions, edges, held=bool(drift.hold))
+            fresh += Fingerprint.of(prints[known.sift(rows, prints)[0]])
+        rest = known.rest()[0] if known is not None else None
+        if rest is not None:
+            fresh += Fingerprint.of(row_fingerprints(rest))
     finally:
         reading.close()
     if not fresh.rows:

@@ -87,7 +87,8 @@ def _problems(result: PeriodResult) -> Iterator[dict[str, Any]]:
             text = f"{t.source_table} ({result.period.key}) failed: {t.error}"
             yield problem(text, t.error_code or "unexpected", table=t.source_table, retryable=t.retryable, **more)
         elif t.outcome == "held":
-            text = f"{t.source_table} ({result.period.key}) is held: its drift needs a decision; nothing of it was published."
+            why = t.reason or "its drift needs a decision"
+            text = f"{t.source_table} ({result.period.key}) is held: {why}. Nothing of it was published; see `contract` in its row."
             yield problem(text, "held", table=t.source_table, **more)
     for v in result.verified.tables:
         wrong = [f"{p.partition or 'all rows'}: {p.problem}" for p in v.partitions if p.problem]

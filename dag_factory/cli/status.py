@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.offset import Scalar, range_to_json, scalar_to_json
+from airflow_dataops.core.profile import Profile
 from dag_factory.cli.report import Code, Context, Report, UsageError, problem
 from dag_factory.cli.source import open_inventory
 from dag_factory.pipeline import unknown_source
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from airflow_dataops.ledger.base import BatchRecord, Ledger
 
 
+MOST_BATCHES = 1_000_000
+
+
 def status(context: Context, source: str | None, limit: int) -> Report:
     """From the ledger alone. Exit code 1 when the last outcome of a table is a failure or a hold."""
     from airflow_dataops.ledger import open_ledger
 
-    if limit < 1:
-        raise UsageError("Cannot use `--limit` below 1 -> at least 1.")
+    if not 1 <= limit <= MOST_BATCHES:
+        raise UsageError(f"Cannot use `--limit` {limit} -> 1 to {MOST_BATCHES}.")
     ledger = open_ledger(context.settings.ledger)
     try:
         batches = ledger.batches.history(source_id=source, limit=limit)
@@ -41,7 +45,8 @@ def status(context: Context, source: str | None, limit: int) -> Report:
         for name in sorted({*newest, *outcomes}):
             latest = newest.get(name)
             watermark = ledger.offsets.watermark(latest.table_key) if latest else None
-            tables.append(_table(name, latest, outcomes.get(name), watermark, now))
+            profile = ledger.decisions.profiles(latest.table_key) if latest and source is not None else None
+            tables.append(_table(name, latest, outcomes.get(name), watermark, now) | {"profile": _profile(profile)})
     finally:
         ledger.close()
     problems = tuple(
@@ -83,12 +88,26 @@ def _table(
         "target": batch.target if batch else result.get("target"),
         "last_outcome": result.get("outcome"),
         "last_run_at": _time(outcome["at"]) if outcome else None,
-        "error": result.get("error"),
+        "error": result.get("error") or result.get("reason"),
         "error_code": result.get("error_code"),
         "watermark": scalar_to_json(watermark),
         "last_committed_at": _time(committed),
         "lag_seconds": None if reached is None else max(0, round(now - reached)),
     }
+
+
+def _profile(of: Mapping[str, Profile | None] | None) -> dict[str, Any] | None:
+    """All partitions together; None when one of them is unknown. Bounds are None where they are unknown, hidden by privacy, or
+    too long to be kept."""
+    known = [profile for profile in (of or {}).values() if profile is not None]
+    if not of or len(known) < len(of):
+        return None
+    total = sum(known, Profile.NOTHING)
+    columns = {
+        name: {"nulls": total.nulls(name), "min": scalar_to_json(column.low), "max": scalar_to_json(column.high)}
+        for name, column in total.columns.items()
+    }
+    return {"rows": total.rows, "columns": columns}
 
 
 def _moment(value: Scalar | None) -> float | None:

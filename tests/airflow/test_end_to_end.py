@@ -19,14 +19,14 @@ import pytest
 
 from airflow_dataops.core.errors import InventoryError, UnavailableError
 from airflow_dataops.settings import load_settings
+from dag_factory.fleet.rest import ENDED, AirflowRest
 from dag_factory.inventory import read_inventory
 from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow
-from dag_factory.sample_rest import ENDED, AirflowRest
 
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
-ORDERS, BROKEN = "ingest__shop__orders_db", "ingest__shop__half_broken"
+ORDERS, BROKEN, MAINTENANCE = "ingest__shop__orders_db", "ingest__shop__half_broken", "dataops_maintenance"
 TODAY = datetime.now(UTC).date()
 DAYS = [str(TODAY - timedelta(days=n)) for n in (3, 2, 1)]
 INVENTORY = f"""
@@ -39,6 +39,7 @@ sources:
     schedule: "@daily"
     start_date: {TODAY - timedelta(days=30)}
     jitter_seconds: 0
+    freshness_seconds: 3600
     read: {{mode: window, cursor: created_at}}
     target: {{partition_by: [{{name: dt, from: period_start}}]}}
     owner: shop
@@ -265,6 +266,15 @@ def a_stored_connection_outside_of_a_task(airflow: ShopAirflow, rest: AirflowRes
     assert "Cannot find connection 'nowhere'" in done.stderr and "did not answer" not in done.stderr
 
 
+def the_maintenance_sweeps_every_table_and_judges_freshness(airflow: ShopAirflow, rest: AirflowRest) -> None:
+    run_id = rest.trigger(MAINTENANCE)
+    runs = _ended(rest, airflow, MAINTENANCE, 1)
+    assert {r["state"] for r in runs} == {"success"}, _task_logs(airflow, MAINTENANCE)
+    assert {t["task_id"]: t["state"] for t in rest.tasks(MAINTENANCE, run_id)} == {"sweep": "success", "freshness": "success"}
+    # The row was first seen just now, or the table was committed just now: nothing is late.
+    assert "seconds ago -> at most" not in _task_logs(airflow, MAINTENANCE)
+
+
 def asset_events_carry_the_partition_key(airflow: ShopAirflow, rest: AirflowRest) -> None:
     events = rest._call("GET", "/assets/events?limit=100")["asset_events"]
     mine = [e for e in events if e["name"] == "shop.orders"]
@@ -285,6 +295,7 @@ STORY = (
     the_same_backfill_again_makes_no_difference,
     one_bad_table_fails_the_run_and_not_its_sibling,
     a_stored_connection_outside_of_a_task,
+    the_maintenance_sweeps_every_table_and_judges_freshness,
     asset_events_carry_the_partition_key,
 )
 

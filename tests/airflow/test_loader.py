@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import pendulum
 import pytest
 from airflow.sdk import DAG
 
@@ -52,6 +53,22 @@ def test_a_row_that_only_airflow_would_refuse_is_reported_too(inventory: Path) -
     (inventory / "sales.yaml").write_text(GOOD + BAD.replace("schedule: every day", f"tags: [{'x' * 300}]"))
     assert set(_loaded(inventory)) == {"ingest__sales__one", "ingest__sales__two"}
     with pytest.raises(InventoryError, match=r"sales\.bad"):
+        report_problems(str(inventory))
+
+
+def test_a_row_that_airflow_stumbles_over_costs_no_neighbour_its_dag(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is: here Airflow's calendar library does not know a zone that Python's own does."""
+    (inventory / "sales.yaml").write_text(GOOD + BAD.replace("schedule: every day", "timezone: Asia/Tokyo"))
+    known = pendulum.timezone
+
+    def forgetful(name: str) -> Any:
+        if name == "Asia/Tokyo":
+            raise LookupError(name)
+        return known(name)
+
+    monkeypatch.setattr(pendulum, "timezone", forgetful)
+    assert set(_loaded(inventory)) == {"ingest__sales__one", "ingest__sales__two"}
+    with pytest.raises(InventoryError, match=r"sales\.yaml:6 sales\.bad: Cannot build its DAG: LookupError"):
         report_problems(str(inventory))
 
 

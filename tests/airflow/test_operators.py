@@ -328,26 +328,6 @@ def test_what_cannot_be_told_is_logged_and_nothing_more(
     assert "geheim" not in caplog.text
 
 
-def test_missed_freshness_is_told(shop: Path, webhook: list[dict[str, Any]]) -> None:
-    from airflow_dataops.ledger import open_ledger
-    from airflow_dataops.operators.freshness import stale_tables
-    from airflow_dataops.operators.notify import notify_stale
-    from airflow_dataops.settings import load_settings
-
-    spec = _spec(freshness_seconds=60, notify=["hook"])
-    dag, run = render(spec), AirflowRun()
-    _run(dag, run)
-    assert webhook == []
-    ledger = open_ledger(load_settings().ledger)
-    now = datetime.now(UTC).timestamp()
-    assert stale_tables(spec, ledger, now) == {}
-    ages = stale_tables(spec, ledger, now + 3600)
-    ledger.close()
-    assert set(ages) == {"shop.customers", "shop.orders"} and all(3500 < age < 3700 for age in ages.values())
-    notify_stale(spec, run.context(dag.get_task("verify")), ages)
-    assert webhook[0]["event"] == "freshness_missed" and webhook[0]["tables"] == ["shop.customers", "shop.orders"]
-
-
 def test_held_drift_is_told(shop: Path, webhook: list[dict[str, Any]]) -> None:
     spec = _spec(notify=["hook"], contract={"columns": "freeze"})
     _run(render(spec), AirflowRun())

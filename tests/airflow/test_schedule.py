@@ -145,9 +145,14 @@ def test_periods_between_is_half_open() -> None:
 def test_neither_key_nor_interval() -> None:
     schedule = parse_schedule("@daily", "Asia/Tokyo")
     now = datetime(2024, 5, 1, 16, tzinfo=UTC)  # one o'clock on the second in Tokyo
-    for mode in ("full", "watermark", "new_files"):
-        assert period_now(schedule, now, mode).key == "2024-05-02"
-    assert period_now(schedule, now, "window").key == "2024-05-01"
+    assert period_now(schedule, now, reads_windows=False).key == "2024-05-02"
+    assert period_now(schedule, now, reads_windows=True).key == "2024-05-01"
+
+
+@pytest.mark.parametrize("key", ["9999-12-31", "0001-01-01", "1899-12-31", "2200-01-01"])
+def test_keys_of_years_that_have_no_periods(key: str) -> None:
+    with pytest.raises(InventoryError, match="of the years 1900 to 2199"):
+        period_of_key(parse_schedule("@daily"), key)
 
 
 def test_intervals_are_taken_as_given() -> None:

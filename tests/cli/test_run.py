@@ -85,6 +85,20 @@ def test_a_limit_is_4(dataops: Dataops, home: Path) -> None:
     assert answer.document["problems"][0]["code"] == "limit"
 
 
+def test_status_of_a_source_has_the_profile_of_its_tables(dataops: Dataops) -> None:
+    dataops("run", "shop.db")
+    tables = {t["target"]: t for t in dataops("status", "shop.db", "--json").document["tables"]}
+    assert tables["shop.customers"]["profile"] == {
+        "rows": 2,
+        "columns": {
+            "id": {"nulls": 0, "min": {"t": "int", "v": "1"}, "max": {"t": "int", "v": "2"}},
+            "name": {"nulls": 0, "min": {"t": "str", "v": "Ann"}, "max": {"t": "str", "v": "Bob"}},
+            "limit_eur": {"nulls": 0, "min": {"t": "decimal", "v": "1.50"}, "max": {"t": "decimal", "v": "20.00"}},
+        },
+    }
+    assert all(t["profile"] is None for t in dataops("status", "--json").document["tables"])
+
+
 def test_status_shows_batches_watermark_and_lag(dataops: Dataops) -> None:
     assert dataops("status", "--json").document["batches"] == []
     dataops("run", "shop.db")
@@ -128,6 +142,21 @@ def test_discover_shows_the_blueprint_and_proposes_a_row(dataops: Dataops) -> No
     assert set(tables_of(dataops("discover", "shop.lists", "--json").document)) == {"codes"}
 
 
+def test_the_proposed_row_can_be_pasted_whatever_the_tables_are_called(dataops: Dataops, home: Path) -> None:
+    names = ["a\nb", "{{ ds }}: # x", "[x]*?", "tail ", "\x7f\x85\u2028\ufeff", '"q" \\', "\U0001f600", "null"]
+    with sqlite3.connect(home / "shop.db") as database:
+        for name in names:
+            quoted = name.replace('"', '""')
+            database.execute(f'create table "{quoted}" (id integer primary key, updated_at timestamp)')
+            database.execute(f"insert into \"{quoted}\" values (1, '2024-01-01 00:00:00')")
+    proposed = dataops("discover", "shop.db").out.partition("begin with:")[2]
+    (home / "inventory" / "pasted.yaml").write_text(f"sources:\n{proposed}")
+    answer = dataops("run", "pasted.db", "--json")
+    assert answer.code == 0, answer.out
+    assert {name for name, t in tables(answer.document).items() if t["rows_written"] == 1} >= set(names) - {'"q" \\'}
+    assert len(tables(answer.document)) == len(names) + 3
+
+
 def tables_of(document: dict[str, Any]) -> list[str]:
     return [t["name"] for t in document["tables"]]
 
@@ -137,7 +166,7 @@ def test_the_proposed_row_is_a_row(dataops: Dataops, home: Path) -> None:
     with sqlite3.connect(home / "shop.db") as database:
         database.executescript("create table parts ([id] integer primary key, updated_at timestamp)")
     out = dataops("discover", "shop.db").out
-    row = out[out.index('  - name: "db"') :]
+    row = out[out.index("  - name: db") :]
     (home / "inventory" / "proposed.yaml").write_text("sources:\n" + row)
     document = dataops("explain", "proposed.db", "--table", "parts", "--json").document
     fields = {f["field"]: f["value"] for f in document["fields"]}
@@ -153,8 +182,11 @@ NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)
 
 def test_the_period_of_a_click() -> None:
     (full,) = periods_of(spec(), now=NOW)
-    (window,) = periods_of(spec(read={"mode": "window", "cursor": "t"}), now=NOW)
-    assert (full.key, full.backfill, window.key, window.backfill) == ("2024-05-10", False, "2024-05-09", False)
+    assert (full.key, full.backfill) == ("2024-05-10", False)
+    by_period = {"mode": "window", "cursor": "t"}
+    for row in (spec(read=by_period), spec(tables=["*", {"match": "t", "read": by_period}])):
+        (window,) = periods_of(row, now=NOW)
+        assert (window.key, window.backfill) == ("2024-05-09", False)
 
 
 def test_a_range_is_half_open_and_history_is_a_backfill() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,6 +20,7 @@ from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, H
 from airflow_dataops.core.offset import CursorRange
 from airflow_dataops.ledger import open_ledger
 from airflow_dataops.ledger.base import WHOLE_TABLE, BatchRecord, Claim, Decision, DecisionPlan, Ledger
+from tests import soak
 from tests.ledger.actors import MONDAY, SCHEMA, TUESDAY, Clock, asking, staged
 
 LEASE, GRACE, DEAD = 60.0, 500.0, 2000.0
@@ -286,6 +287,8 @@ def test_interleaved_processes_keep_the_order_of_effects() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(3600)
-def test_interleaved_processes_for_long() -> None:
-    run(range(1000, 3000), 120)
+@pytest.mark.parametrize("part", range(20))
+def test_interleaved_processes_for_long(part: int, record_property: Callable[[str, object], None]) -> None:
+    first, count = 10_000 * soak.seed() + 1_000 + 40 * part, 40
+    record_property("rounds", count)
+    run(range(first, first + count), 120)

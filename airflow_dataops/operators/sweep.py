@@ -1,0 +1,60 @@
+"""The `sweep` task of the maintenance DAG: what others left unfinished is finished, what nobody needs is deleted."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.hooks.edges import EdgesHook
+from airflow_dataops.operators.errors import to_airflow
+from airflow_dataops.operators.fleet import FleetOperator
+from airflow_dataops.operators.notify import notify_held
+from airflow_dataops.settings import load_settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_dataops.steps.run import Edges
+
+
+class SweepOperator(FleetOperator):
+    """Finishes what dead runs left decided or proved, shows readers what is decided, and deletes what was replaced, for every
+    table of the inventory that the ledger knows to be not at rest. No source has to be up.
+
+    A batch that a live run holds is left alone. Every failing table is reported, then the task fails.
+    """
+
+    def run_step(self, context: Context) -> None:
+        from airflow_dataops.ledger import open_ledger
+        from airflow_dataops.steps.sweep import sweep
+
+        fleet, ti = self.fleet(), context["ti"]
+        writer = f"airflow:{ti.id}:{ti.try_number}:{secrets.token_hex(4)}"
+
+        def opened(spec: PipelineSpec) -> AbstractContextManager[Edges]:
+            return EdgesHook(spec, fleet.platform, self.settings).open(writer=writer, with_source=False)
+
+        ledger = open_ledger(load_settings(self.settings).ledger)
+        try:
+            result = sweep(fleet.rows, ledger, opened)
+        finally:
+            ledger.close()
+        for table in result.tables:
+            if table.changed:
+                self.log.info(
+                    "table %s: %s batches finished, %s held, %s partitions shown anew, %s directories deleted",
+                    table.target, table.finished, table.held, table.projected, table.expired,
+                )  # fmt: skip
+        for spec in fleet.rows:
+            notify_held(spec, context, [t.target for t in result.tables if t.source_id == spec.id and t.held], "by a run that died")
+        if result.strangers:
+            self.log.warning("sources without a row that the ledger has work of: %s", ", ".join(result.strangers))
+        if result.failures:
+            named = "; ".join(f"{t.target} ({t.error_code}: {t.error})" for t in result.failures[:5])
+            more = f"; and {len(result.failures) - 5} more" if len(result.failures) > 5 else ""
+            raise to_airflow(
+                f"Cannot sweep {len(result.failures)} tables: {named}{more} -> all swept. The next run tries again.",
+                retryable=True,
+            )
