@@ -64,9 +64,9 @@ test: $(READY) ## everything the CI runs: servers, lint, tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) -q --durations 10
 
 .PHONY: soak
-soak: $(READY) ## the long tests: hundreds of kills, big fleets
+soak: $(READY) ## the long tests: hundreds of kills, at most an hour; result in docs/soak.md (SEED=N: as that one)
 	tests/servers/install.sh
-	$(BIN)/python -m pytest -m soak --timeout 7200
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench
 bench: $(READY) ## measure against peers; results go to docs/performance.md

@@ -9,7 +9,7 @@ import pytest
 from airflow_dataops.core.table_spec import table_spec
 from airflow_dataops.steps.discover import discover
 from airflow_dataops.steps.drift_sync import drift_sync
-from airflow_dataops.steps.publish import sweep_table
+from airflow_dataops.steps.sweep import sweep_table
 from tests.steps.test_load import check
 from tests.steps.test_row_edits import dies
 from tests.steps.world import World, ids

@@ -9,19 +9,33 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
-from tests.steps.test_crashes import STORIES, Story, assert_proved, begin, prepared, stripped
+from tests import soak
+from tests.steps.test_crashes import STORIES, Story, assert_proved, begin, effects_of, prepared, stripped
 from tests.steps.world import World
 
 __all__ = ["prepared"]
 
-ROUNDS = {"quick": 1, "soak": 40}
+Calm = Callable[[Story], tuple[int, list[dict[str, Any]], list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, prepared) -> Calm:
+    """How many effects a story's undisturbed run has, and what readers see before and after it."""
+    known: dict[str, tuple[int, list[dict[str, Any]], list[dict[str, Any]]]] = {}
+
+    def of(story: Story) -> tuple[int, list[dict[str, Any]], list[dict[str, Any]]]:
+        if story.name not in known:
+            known[story.name] = effects_of(story, tmp_path_factory.mktemp("calm") / "w", prepared)
+        return known[story.name]
+
+    return of
 
 
 @contextmanager
@@ -61,77 +75,70 @@ def advance(stdin: IO[str], stdout: IO[str], to: int) -> bool:
     raise AssertionError("the victim died by itself")
 
 
-def rounds(name: str) -> list[tuple[Story, int]]:
-    chance = random.Random(f"{name}-20261123")
-    return [(story, chance.randrange(2, 34)) for _ in range(ROUNDS[name]) for story in STORIES]
+def rounds(seed: str, count: int) -> list[Any]:
+    """Each story, `count` times, and how far its run gets before it is disturbed: a share of its effects."""
+    chance = random.Random(seed)
+    found = [(story, chance.random()) for _ in range(count) for story in STORIES]
+    return [pytest.param(story, share, id=f"{story.name} at {share:.1%}") for story, share in found]
 
 
-def named(pair: tuple[Story, int]) -> str:
-    return f"{pair[0].name} at {pair[1]}"
+QUICK, LONG = rounds("quick", 1), rounds(f"soak {soak.seed()}", 30)
 
 
-def killed_and_healed(story: Story, number: int, folder: Path, prepared) -> None:
+def killed_and_healed(story: Story, share: float, folder: Path, prepared, calm: Calm) -> None:
+    count, before, wanted = calm(story)
     world = begin(story, folder / "w", prepared)
     spec = world.spec(**story.row)
-    before = world.visible(spec, "orders")
     with victim(world, story) as (process, stdin, stdout):
-        if advance(stdin, stdout, number):
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait(30)
+        assert advance(stdin, stdout, int(share * count)), "it finished before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(30)
     between = world.visible(spec, "orders")
+    assert stripped(between) in (stripped(before), stripped(wanted))
     retry = world.load(spec, "orders", story.second_day, run="second")
     assert retry.error is None, retry.error
-    after = world.visible(spec, "orders")
-    assert stripped(between) in (stripped(before), stripped(after))
-    assert_same_as_undisturbed(story, folder, prepared, after)
+    assert world.visible(spec, "orders") == wanted
     assert_proved(world, story)
 
 
-def stopped_and_woken(story: Story, number: int, folder: Path, prepared) -> None:
+def stopped_and_woken(story: Story, share: float, folder: Path, prepared, calm: Calm) -> None:
+    count, _, wanted = calm(story)
     world = begin(story, folder / "w", prepared)
     spec = world.spec(**story.row)
     with victim(world, story) as (process, stdin, stdout):
-        asleep = advance(stdin, stdout, number)
-        if asleep:
-            os.kill(process.pid, signal.SIGSTOP)
+        assert advance(stdin, stdout, int(share * count)), "it finished before it could be stopped"
+        os.kill(process.pid, signal.SIGSTOP)
         retry = world.load(spec, "orders", story.second_day, run="second")
         assert retry.error is None, retry.error
-        after = world.visible(spec, "orders")
-        if asleep:
-            os.kill(process.pid, signal.SIGCONT)
-            stdin.write("\n")
-            stdin.flush()
-            advance(stdin, stdout, 1_000_000)
+        assert world.visible(spec, "orders") == wanted
+        os.kill(process.pid, signal.SIGCONT)
+        stdin.write("\n")
+        stdin.flush()
+        advance(stdin, stdout, 1_000_000)
     assert world.load(spec, "orders", story.second_day, run="second").error is None
-    assert world.visible(spec, "orders") == after
-    assert_same_as_undisturbed(story, folder, prepared, after)
+    assert world.visible(spec, "orders") == wanted
     assert_proved(world, story)
 
 
-def assert_same_as_undisturbed(story: Story, folder: Path, prepared, found: list) -> None:
-    calm = begin(story, folder / "calm", prepared)
-    spec = calm.spec(**story.row)
-    assert calm.load(spec, "orders", story.second_day, run="second").outcome == "loaded"
-    assert calm.visible(spec, "orders") == found
+@pytest.mark.parametrize(("story", "share"), QUICK)
+def test_kill_9_is_healed_by_the_retry(story: Story, share: float, tmp_path: Path, prepared, calm: Calm) -> None:
+    killed_and_healed(story, share, tmp_path, prepared, calm)
 
 
-@pytest.mark.parametrize("pair", rounds("quick"), ids=named)
-def test_kill_9_is_healed_by_the_retry(pair: tuple[Story, int], tmp_path: Path, prepared) -> None:
-    killed_and_healed(*pair, tmp_path, prepared)
-
-
-@pytest.mark.parametrize("pair", rounds("quick"), ids=named)
-def test_a_stopped_process_that_wakes_after_its_retry_changes_nothing(pair: tuple[Story, int], tmp_path: Path, prepared) -> None:
-    stopped_and_woken(*pair, tmp_path, prepared)
+@pytest.mark.parametrize(("story", "share"), QUICK)
+def test_a_stopped_process_that_wakes_after_its_retry_changes_nothing(
+    story: Story, share: float, tmp_path: Path, prepared, calm: Calm
+) -> None:
+    stopped_and_woken(story, share, tmp_path, prepared, calm)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("pair", rounds("soak"), ids=named)
-def test_kill_9_hundreds_of_times(pair: tuple[Story, int], tmp_path: Path, prepared) -> None:
-    killed_and_healed(*pair, tmp_path, prepared)
+@pytest.mark.parametrize(("story", "share"), LONG)
+def test_kill_9_hundreds_of_times(story: Story, share: float, tmp_path: Path, prepared, calm: Calm) -> None:
+    killed_and_healed(story, share, tmp_path, prepared, calm)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("pair", rounds("soak"), ids=named)
-def test_sigstop_hundreds_of_times(pair: tuple[Story, int], tmp_path: Path, prepared) -> None:
-    stopped_and_woken(*pair, tmp_path, prepared)
+@pytest.mark.parametrize(("story", "share"), LONG)
+def test_sigstop_hundreds_of_times(story: Story, share: float, tmp_path: Path, prepared, calm: Calm) -> None:
+    stopped_and_woken(story, share, tmp_path, prepared, calm)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_dataops.core.table_spec import table_spec
-from airflow_dataops.steps.publish import sweep_table
+from airflow_dataops.steps.sweep import sweep_table
 from tests.steps.effects import Killed, Stage
 from tests.steps.test_load import check
 from tests.steps.world import World, ids

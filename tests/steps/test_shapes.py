@@ -195,7 +195,7 @@ def batch(start: int, rows: int, width: int = 800) -> pa.RecordBatch:
 
 def test_a_rare_partition_does_not_keep_every_batch_in_memory(world: World) -> None:
     """Each of these batches is 8 MB, one row of which goes to a partition that is never full."""
-    files = PartitionFiles(open_lake(f"file://{world.folder}/lake"), "a", "b-g1", spec_of(world), batch(0, 1).schema)
+    files = PartitionFiles(open_lake(f"file://{world.folder}/lake"), "a", "b-g1", spec_of(world), batch(0, 1).schema, {})
     before = pa.total_allocated_bytes()
     for number in range(30):
         rows = batch(number * 10_000, 10_000)
@@ -207,7 +207,7 @@ def test_a_rare_partition_does_not_keep_every_batch_in_memory(world: World) -> N
 
 
 def test_open_partitions_share_one_limit_of_memory(world: World) -> None:
-    files = PartitionFiles(open_lake(f"file://{world.folder}/lake"), "a", "b-g1", spec_of(world), batch(0, 1).schema)
+    files = PartitionFiles(open_lake(f"file://{world.folder}/lake"), "a", "b-g1", spec_of(world), batch(0, 1).schema, {})
     before = pa.total_allocated_bytes()
     for number in range(300):
         files.write((str(number % 40),), batch(number * 2_000, 2_000))
@@ -222,7 +222,7 @@ def test_open_partitions_share_one_limit_of_memory(world: World) -> None:
 
 def test_row_groups_are_whole(world: World) -> None:
     """Batches that do not divide a row group leave no crumbs behind."""
-    files = PartitionFiles(open_lake(f"file://{world.folder}/lake"), "a", "b-g1", spec_of(world), batch(0, 1).schema)
+    files = PartitionFiles(open_lake(f"file://{world.folder}/lake"), "a", "b-g1", spec_of(world), batch(0, 1).schema, {})
     for number in range(10):
         files.write(("x",), batch(number * 30_000, 30_000, width=8))
     part = files.close()[0]
@@ -234,7 +234,7 @@ def test_row_groups_are_whole(world: World) -> None:
 def test_a_full_disk_is_told_to_the_caller(world: World) -> None:
     """The rows are written in another thread: its error must come back, and nothing be left under the file's name."""
     lake = open_lake(f"file://{world.folder}/lake")
-    files = PartitionFiles(lake, "a", "b-g1", spec_of(world), batch(0, 1).schema)
+    files = PartitionFiles(lake, "a", "b-g1", spec_of(world), batch(0, 1).schema, {})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:

@@ -44,13 +44,15 @@ class World:
     options: dict[str, Any] = field(default_factory=dict)
     wrap: Callable[[str, Any], Any] = lambda name, edge: edge
     lease_seconds: float = 0.2
+    grace_seconds: float = 86_400.0
+    ledger_url: str = ""
     clock: Callable[[], float] = time.time
     _runs = itertools.count()
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = self.folder / "source.db"
-        self.ledger_url = f"sqlite:///{self.folder}/ledger.db"
+        self.ledger_url = self.ledger_url or f"sqlite:///{self.folder}/ledger.db"
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.database, timeout=30) as connection:
@@ -77,6 +79,7 @@ class World:
             writer=f"{writer}-{next(self._runs)}",
             privacy_key=b"secret",
             lease_seconds=self.lease_seconds,
+            grace_seconds=self.grace_seconds,
             clock=self.clock,
         )
 
