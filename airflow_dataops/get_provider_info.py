@@ -21,7 +21,9 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_dataops.operators.discover",
                     "airflow_dataops.operators.drift_sync",
+                    "airflow_dataops.operators.freshness",
                     "airflow_dataops.operators.load",
+                    "airflow_dataops.operators.sweep",
                     "airflow_dataops.operators.verify",
                 ],
             }
@@ -32,6 +34,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_dataops.hooks.edges", "airflow_dataops.hooks.key"],
             }
         ],
+        "cli": ["dag_factory.cli.under_airflow.get_cli_commands"],
         "notifications": ["airflow_dataops.operators.notify.DataOpsNotifier"],
         "plugins": [{"name": "dataops", "plugin-class": "airflow_dataops.plugins.dataops.DataOpsPlugin"}],
         "connection-types": [

@@ -1,4 +1,4 @@
-"""What of the docs is made from code: the page of errors, and the table of commands in README.md.
+"""What of the docs is made from code: the pages of errors and of commands, and the table of commands in README.md.
 
 python -m dag_factory.reference_pages           write them
 python -m dag_factory.reference_pages --check   1 when a file is not what would be written
@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_dataops.core import errors
-from dag_factory.cli.commands import COMMANDS
+from dag_factory.cli.commands import COMMANDS, SETTINGS
 
 ERRORS_FILE, README_FILE = Path("docs/reference/errors.md"), Path("README.md")
+COMMANDS_FILE = Path("docs/reference/commands.md")
 COMMANDS_BEGIN, COMMANDS_END = "<!-- commands -->", "<!-- /commands -->"
 WHAT_TO_DO: dict[type[errors.DataOpsError], str] = {
     errors.RetryError: "Nothing. The task is tried again, after a growing delay.",
@@ -64,10 +65,30 @@ def commands_table() -> str:
         for parameter in command.parameters:
             if parameter.kind == "argument":
                 words.append(parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]")
-            elif parameter.name not in ("json", "inventory", "lake", "ledger"):
+            elif parameter.name not in ("json", *SETTINGS):
                 words.append(f"[{parameter.flag} {parameter.metavar or ''}".rstrip() + "]")
         lines.append(f"| `dataops {' '.join(words)}` | {command.help} |")
     return "\n".join(lines)
+
+
+def commands_page() -> str:
+    """The whole page of commands: what each takes."""
+    lines = [
+        "# Commands",
+        "",
+        "Made from `dag_factory/cli/commands.py` by `python -m dag_factory.reference_pages`; do not edit. All of them are",
+        "`airflow dataops …` too. Exit codes: 0 good, 1 problems found, 2 wrong use, 3 could not be done (a system is down),",
+        "4 stopped by a limit, 130 stopped by ctrl-C. With `--json` stdout is exactly one document:",
+        '`{"schema": 1, "ok": …, "problems": […], …}`.',
+    ]
+    for command in COMMANDS:
+        lines += ["", f"## `dataops {command.name}`", "", command.help, "", "| parameter | meaning |", "|---|---|"]
+        for parameter in command.parameters:
+            name = parameter.name.upper() if parameter.kind == "argument" else f"{parameter.flag} {parameter.metavar or ''}".rstrip()
+            more = ", several times if need be" if parameter.many else ""
+            more += "" if parameter.default in (None, False, ()) else f"; {parameter.default} unless set"
+            lines.append(f"| `{name}` | {parameter.help.replace('|', chr(92) + '|')}{more} |")
+    return "\n".join(lines) + "\n"
 
 
 def with_commands(readme: str) -> str:
@@ -79,7 +100,8 @@ def with_commands(readme: str) -> str:
 def pages(root: Path) -> dict[Path, str]:
     """Each file and the text it should have."""
     readme = root / README_FILE
-    return {root / ERRORS_FILE: errors_page(), readme: with_commands(readme.read_text(encoding="utf-8"))}
+    made = {root / ERRORS_FILE: errors_page(), root / COMMANDS_FILE: commands_page()}
+    return made | {readme: with_commands(readme.read_text(encoding="utf-8"))}
 
 
 def main() -> int:

@@ -25,11 +25,11 @@ from rich.table import Table
 from rich.text import Text
 
 from airflow_dataops.core.errors import DataOpsError, InventoryError, UnavailableError
+from dag_factory.fleet.rest import ENDED, AirflowRest
 from dag_factory.inventory import read_inventory
 from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow
 from dag_factory.sample_data import build_sources
 from dag_factory.sample_report import show_next_steps, show_tables
-from dag_factory.sample_rest import ENDED, AirflowRest
 
 PROJECT = Path(__file__).resolve().parents[1]
 FIRST_PERIOD = {"ingest__nyc__weather": "2013-07-01"}

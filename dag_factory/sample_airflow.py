@@ -30,6 +30,8 @@ from airflow_dataops.core.errors import BusyError, InventoryError, UnavailableEr
 HOST = "127.0.0.1"
 """Nobody but this machine can log in: the login is a fixed one."""
 USER, PASSWORD = "admin", "admin"
+LOGIN = {"AIRFLOW_CONN_DATAOPS_AIRFLOW": json.dumps({"conn_type": "http", "login": USER, "password": PASSWORD})}
+"""For `dataops fleet`, as a connection in the environment."""
 COMPONENTS = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
@@ -74,7 +76,7 @@ class SampleAirflow:
         env = {name: value for name, value in base.items() if not name.startswith(foreign)}
         local = ",".join(filter(None, (env.get("no_proxy") or env.get("NO_PROXY"), HOST, "localhost")))
         programs = str(Path(sys.executable).parent)
-        return env | self.connections() | {
+        return env | self.connections() | LOGIN | {
             "AIRFLOW_HOME": str(self.home),
             "PATH": programs + os.pathsep + env.get("PATH", os.defpath),
             "no_proxy": local,
@@ -209,7 +211,7 @@ class SampleAirflow:
             "api_auth": {"jwt_secret": kept("api_auth", "jwt_secret")},
             "logging": {"base_log_folder": self.logs / "tasks"},
             "usage_data_collection": {"enabled": False},
-            "dataops": {"inventory": self.project / "inventory"},
+            "dataops": {"inventory": self.project / "inventory", "airflow_url": self.url},
         }
         lines = ["# Written by `make run` at each start. The place for your own settings is your own Airflow."]
         for section, options in sections.items():
@@ -224,7 +226,7 @@ class SampleAirflow:
 
     def _activation(self) -> str:
         """For a person's own shell: `. .airflow/activate`, and `dataops` and `airflow` mean the sample."""
-        own = {"AIRFLOW_HOME": str(self.home)} | self.connections()
+        own = {"AIRFLOW_HOME": str(self.home)} | self.connections() | LOGIN
         lines = [f"export {name}={shlex.quote(value)}" for name, value in own.items()]
         lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
         return "\n".join(lines) + "\n"

@@ -67,9 +67,16 @@ ROOMS: dict[str, Room] = {
         bans=_mine(*FACES, "steps", *EDGES, "formats", "storage"),
     ),
     "dag_factory/render.py": Room(("airflow_dataops", "dag_factory"), bans=CLIENTS, airflow=True),
+    # The bundle reads inventories and keeps snapshots where `storage` reaches; one of its files is Airflow's.
+    "dag_factory/bundle": Room(("airflow_dataops", "dag_factory"), bans=_mine(*FACES, "steps", *EDGES, "formats")),
+    "dag_factory/bundle/airflow_bundle.py": Room(
+        ("airflow_dataops", "dag_factory"), bans=_mine(*FACES, "steps", *EDGES, "formats", "storage"), airflow=True
+    ),
     "dag_factory/local.py": Room(("airflow_dataops", "dag_factory"), bans=_mine(*FACES)),
     "dag_factory/local": Room(("airflow_dataops", "dag_factory"), bans=_mine(*FACES)),
     "dag_factory/cli": Room(("airflow_dataops", "dag_factory"), bans=_mine(*FACES)),
+    # `airflow dataops …` is made from the same table of commands (DESIGN §2).
+    "dag_factory/cli/under_airflow.py": Room(("dag_factory",), others=(), airflow=True),
     "dag_factory/sample.py": Room(("airflow_dataops", "dag_factory"), bans=_mine(*FACES)),
     "dags": Room(("dag_factory",), others=()),
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dag_factory.cli.commands import COMMANDS, SETTINGS, Command, Parameter
+from dag_factory.cli.commands import COMMANDS, GROUPS, SETTINGS, Command, Parameter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +22,13 @@ _CLICK_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__n
 """Typer carries its own Click, whose base of usage errors has no public name."""
 
 _WIDTH_WITHOUT_TERMINAL = 200
+
+_CONTROLS = (
+    {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+)
+"""Control characters, as pictures of them: a name in a source must not command the terminal that shows it."""
 
 
 class _Answered(Exception):
@@ -41,21 +50,37 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+    groups = {"": app}
+    for group, what in GROUPS.items():
+        groups[group] = typer.Typer(help=what, no_args_is_help=True, rich_markup_mode=None)
+        app.add_typer(groups[group], name=group)
     for command in COMMANDS:
-        app.command(command.name, help=command.help, short_help=command.help)(_callback(command))
+        group, _, name = command.name.rpartition(" ")
+        groups[group].command(name, help=command.help, short_help=command.help)(_callback(command))
     return app
 
 
 def run(arguments: list[str]) -> int:
     """Parses, runs and answers; returns the exit code (130 when somebody stopped it)."""
+    _take_any_text()
     try:
         return _parsed(arguments)
     except BrokenPipeError:  # `dataops … | head`: nobody reads on, and nothing is wrong with that
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of writing the answer: what a command itself meets has become its report
+        print(f"Cannot write the answer: {error.strerror} -> a stream that takes it.", file=sys.stderr)  # noqa: T201
+        return 3
     except (KeyboardInterrupt, typer.Abort):
         print("Stopped.", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _take_any_text() -> None:
+    """A name from a source may hold what the terminal's encoding does not: it is shown escaped, and nothing fails."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parsed(arguments: list[str]) -> int:
@@ -94,7 +119,7 @@ def _callback(command: Command) -> Any:
     def call(**given: Any) -> None:
         raise _Answered(*_call(command, given))
 
-    call.__name__ = command.name.replace("-", "_")
+    call.__name__ = command.name.replace("-", "_").replace(" ", "_")
     call.__annotations__ = {p.name: _annotation(p) for p in command.parameters}
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
@@ -108,11 +133,13 @@ def _callback(command: Command) -> Any:
 def _annotation(parameter: Parameter) -> Any:
     if parameter.kind == "flag":
         return bool
+    if parameter.many:
+        return list[str]
     return parameter.of if parameter.required or parameter.default is not None else parameter.of | None
 
 
 def _default(parameter: Parameter) -> Any:
-    default = ... if parameter.required else parameter.default
+    default = ... if parameter.required else list(parameter.default) if parameter.many else parameter.default
     if parameter.kind == "argument":
         return typer.Argument(default, help=parameter.help, metavar=parameter.metavar)
     return typer.Option(default, parameter.flag, help=parameter.help, metavar=parameter.metavar, show_default=False)
@@ -139,9 +166,7 @@ def _call(command: Command, given: dict[str, Any]) -> tuple[Report, bool]:
 
 def _answer(report: Report, wants_json: bool) -> int:
     if wants_json:
-        import json
-
-        sys.stdout.write(json.dumps(report.document(), ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(_json(report.document()) + "\n")
         sys.stdout.flush()
         return int(report.code)
     if report.show is not None:
@@ -155,13 +180,30 @@ def _answer(report: Report, wants_json: bool) -> int:
     return int(report.code)
 
 
+def _json(document: dict[str, Any]) -> str:
+    """One line; in plain ASCII where the stream (or UTF-8 itself) could not hold its text as it is."""
+    import json
+
+    text = json.dumps(document, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(document, default=str)
+    return text
+
+
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
+    from rich.segment import Segment
 
-    class Piped(Console):
+    class Careful(Console):
         def on_broken_pipe(self) -> None:
             raise
 
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=segment.text.translate(_CONTROLS))
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return Piped(stderr=stderr, highlight=False, soft_wrap=False, width=width)
+    return Careful(stderr=stderr, highlight=False, soft_wrap=False, width=width)

@@ -12,7 +12,8 @@ Kind = Literal["argument", "option", "flag"]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter. `name` is Python's; an option is written `--name`. `of` is the type of its value."""
+    """One parameter. `name` is Python's (`from_` where the word is taken); an option is written `--name`. `of` is the type of its
+    value; an option with `many` may be given several times."""
 
     name: str
     kind: Kind
@@ -21,16 +22,17 @@ class Parameter:
     default: Any = None
     required: bool = False
     metavar: str | None = None
+    many: bool = False
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.name.rstrip("_").replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `run` is `module:function`; the function takes a `Context` and the parameters by name and returns a
-    `Report`."""
+    """One command; two words name a command of a group. `run` is `module:function`; the function takes a `Context` and the
+    parameters by name and returns a `Report`."""
 
     name: str
     help: str
@@ -53,11 +55,41 @@ LAKE = Parameter("lake", "option", "address of the default lake [setting: lake]"
 LEDGER = Parameter("ledger", "option", "URL of the ledger [setting: ledger]", metavar="URL")
 TABLE = Parameter("table", "option", "only source tables that match this glob", metavar="GLOB")
 SYSTEM = (INVENTORY, LAKE, LEDGER)
-SETTINGS = frozenset(p.name for p in SYSTEM)
+SETTINGS = frozenset({"inventory", "lake", "ledger", "airflow_url"})
 """Parameters that are settings: a flag goes before the environment, `airflow.cfg` and the default."""
+
+_SELECT = Parameter(
+    "select", "option", "which sources: `all`, a glob on the id, or terms as `domain=sales tag=daily state=failed`",
+    default=(), metavar="TERMS", many=True,
+)  # fmt: skip
+_REPROCESS = Parameter(
+    "reprocess", "option", "also periods that have a run: none, failed (unless said otherwise) or completed", default="failed",
+    metavar="WHICH",
+)  # fmt: skip
+_DRY_RUN = Parameter("dry_run", "flag", "show what would be done, and do nothing", default=False)
+_MAX_ACTIVE = Parameter("max_active", "option", "runs at a time, at most, of all DAGs together", int, 16, metavar="N")
+_AIRFLOW = (
+    Parameter("airflow_url", "option", "address of Airflow's API server [setting: airflow_url]", metavar="URL"),
+    INVENTORY,
+    LEDGER,
+    JSON,
+)
+GROUPS = {"fleet": "Many DAGs at once, through Airflow's REST API."}
+"""Group → what its commands do."""
 
 COMMANDS: tuple[Command, ...] = (
     Command("lint", "Show every problem of the inventory at once.", "dag_factory.cli.lint:lint", (INVENTORY, JSON)),
+    Command(
+        "plan",
+        "Show what an edit of the inventory does to DAGs and tables, and what of it is dangerous.",
+        "dag_factory.cli.plan:plan",
+        (
+            Parameter("against", "option", "a git revision, or another inventory's folder", default="HEAD", metavar="REV-or-PATH"),
+            Parameter("markdown", "flag", "write it as the comment of a pull request", default=False),
+            INVENTORY,
+            JSON,
+        ),
+    ),
     Command(
         "explain",
         "Show a source's resolved row, and where each value came from.",
@@ -126,5 +158,52 @@ COMMANDS: tuple[Command, ...] = (
             Parameter("out", "option", "write this file instead of the terminal; never replaces one", metavar="FILE"),
             JSON,
         ),
+    ),
+    Command(
+        "fleet status",
+        "Show how the selected sources and their DAGs stand.",
+        "dag_factory.cli.fleet:status",
+        (_SELECT, *_AIRFLOW),
+    ),
+    Command(
+        "fleet backfill",
+        "Load past periods of the selected DAGs; what is loaded already is recognised.",
+        "dag_factory.cli.fleet:backfill",
+        (
+            _SELECT,
+            Parameter("from_", "option", "first period: a date, or a time on the wall clock of the row's zone", metavar="WHEN"),
+            Parameter("to", "option", "last period, part of the range", metavar="WHEN"),
+            _REPROCESS,
+            _MAX_ACTIVE,
+            _DRY_RUN,
+            *_AIRFLOW,
+        ),
+    ),
+    Command("fleet pause", "Pause the selected DAGs.", "dag_factory.cli.fleet:pause", (_SELECT, _DRY_RUN, *_AIRFLOW)),
+    Command("fleet unpause", "Unpause the selected DAGs.", "dag_factory.cli.fleet:unpause", (_SELECT, _DRY_RUN, *_AIRFLOW)),
+    Command(
+        "fleet trigger",
+        "Start a run of each selected DAG, and wait for it.",
+        "dag_factory.cli.fleet:trigger",
+        (
+            _SELECT,
+            Parameter("partition", "option", "the period with this key, for example 2024-05-01", metavar="KEY"),
+            Parameter("label", "option", "name of this operation: the same one again does only what is missing", metavar="NAME"),
+            _MAX_ACTIVE,
+            _DRY_RUN,
+            *_AIRFLOW,
+        ),
+    ),
+    Command(
+        "fleet cancel",
+        "End the backfills and runs of the selected DAGs that are under way.",
+        "dag_factory.cli.fleet:cancel",
+        (_SELECT, _DRY_RUN, *_AIRFLOW),
+    ),
+    Command(
+        "fleet retry",
+        "Try the newest run of each selected DAG again, if it failed.",
+        "dag_factory.cli.fleet:retry",
+        (_SELECT, _MAX_ACTIVE, _DRY_RUN, *_AIRFLOW),
     ),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +14,24 @@ import pytest
 from dag_factory.cli.commands import COMMANDS
 from tests.cli.conftest import Dataops
 
+ROOT = Path(__file__).parents[2]
 HEAVY = ("airflow", "pyarrow", "pydantic", "sqlalchemy", "duckdb", "numpy", "yaml", "boto3", "alembic", "rich.table")
 NAMES = [command.name for command in COMMANDS]
 
 
 def test_the_commands_are_those_of_the_contract() -> None:
-    assert NAMES == ["lint", "explain", "discover", "run", "status", "verify", "sql", "import-csv"]
+    assert [name for name in NAMES if " " not in name] == [
+        "lint", "plan", "explain", "discover", "run", "status", "verify", "sql", "import-csv",
+    ]  # fmt: skip
+    assert [name.removeprefix("fleet ") for name in NAMES if name.startswith("fleet ")] == [
+        "status", "backfill", "pause", "unpause", "trigger", "cancel", "retry",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in NAMES)], ids=lambda a: " ".join(a))
+HELPS = [["--help"], *([*name.split(), "--help"] for name in (*NAMES, "fleet"))]
+
+
+@pytest.mark.parametrize("arguments", HELPS, ids=lambda a: " ".join(a))
 def test_help_is_instant(arguments: list[str]) -> None:
     """It imports nothing heavy: that is what makes it instant on any machine."""
     # Typer itself reads a command's parameters with pydantic; the list of commands has to do without.
@@ -35,7 +47,7 @@ def test_help_is_instant(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
 def test_help_shows_every_parameter(command: object, dataops: Dataops) -> None:
-    answer = dataops(command.name, "--help")  # type: ignore[attr-defined]
+    answer = dataops(*command.name.split(), "--help")  # type: ignore[attr-defined]
     for parameter in command.parameters:  # type: ignore[attr-defined]
         assert (parameter.flag if parameter.kind != "argument" else parameter.name) in answer.out
     assert "--json" in answer.out
@@ -69,7 +81,14 @@ WRONG_USE = [
     ["run", "shop.db", "--start", "2024-01-02", "--end", "2024-01-01"], ["run", "shop.db", "--start", "x", "--end", "y"],
     ["run", "shop.db", "--table", "zz*"], ["verify", "shop.nobody"], ["sql", "drop table a.b"], ["sql", "select 1; select 2"],
     ["sql", "selec"], ["sql", "select * from nowhere.nothing"], ["sql", "select 1", "--max-rows", "0"], ["status", "--limit", "x"],
+    ["fleet", "nonsense"], ["fleet", "backfill", "--select", "all"],
+    ["fleet", "backfill", "--select", "all", "--from", "2024-01-02", "--to", "2024-01-01"],
+    ["fleet", "trigger", "--select", "all", "--label", "a b"], ["fleet", "retry", "--select", "all", "--max-active", "0"],
+    ["plan", "--against", "nowhere"], ["plan", "--markdown", "--inventory", "nowhere"],
     ["import-csv", "nothing.csv"], ["lint", "--inventory", "nowhere"],
+    ["run", "shop.db", "--partition", "9999-12-31"], ["status", "--limit", "9" * 20], ["sql", "select '\udcff'"],
+    ["import-csv", "inventory/shop.yaml", "--out", "platform.yaml"],
+    ["import-csv", "inventory/shop.yaml", "--out", "Big Name.yaml"],
 ]  # fmt: skip
 
 
@@ -158,3 +177,47 @@ def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
         process.stdout.close()  # type: ignore[union-attr]
         assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
         assert process.wait(60) == 0
+
+
+HOSTILE = "Zo\u00eb \u001b[2J\udcff"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:surrogateescape"])
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
+def test_any_name_can_be_told_on_any_stream(encoding: str, more: list[str], home: Path) -> None:
+    command = [sys.executable, "-m", "dag_factory.cli", "explain", HOSTILE, *more]
+    environ = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, timeout=60, env=environ)
+    assert done.returncode == 2
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert b"Traceback" not in done.stderr
+    (done.stdout + done.stderr).decode("utf-8")
+    if more:
+        assert "Zo\u00eb" in json.loads(done.stdout)["problems"][0]["message"]
+
+
+def test_an_answer_that_cannot_be_written_is_3(home: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dag_factory.cli", "lint", "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr == "Cannot write the answer: No space left on device -> a stream that takes it.\n"
+
+
+def test_what_a_source_calls_a_table_does_not_command_the_terminal(dataops: Dataops, home: Path) -> None:
+    with sqlite3.connect(home / "shop.db") as database:
+        database.execute('create table "\x1b[2J\x07" ("\x1b[31m" text)')
+    for arguments in (["discover", "shop.db"], ["run", "shop.db"], ["status"], ["verify", "shop.db"]):
+        answer = dataops(*arguments)
+        assert not {"\x1b", "\x07"} & {*answer.out, *answer.err}
+        assert "\u241b[2J" in answer.out
+
+
+def test_an_error_nobody_expected_quotes_nothing_of_what_it_met(dataops: Dataops) -> None:
+    """Here SQLAlchemy takes a password for a port, and says so."""
+    for more in ([], ["--json"]):
+        answer = dataops("status", "--ledger", "postgresql://me:XYZZY12345", *more)
+        assert answer.code in (1, 3)
+        assert "XYZZY" not in answer.out + answer.err

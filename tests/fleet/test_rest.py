@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from airflow_dataops.core.errors import InventoryError, UnavailableError
-from dag_factory.sample_rest import AirflowRest
+from dag_factory.fleet.rest import AirflowRest
 
 
 class Server(ThreadingHTTPServer):
@@ -20,6 +21,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.token, self.logins, self.stumbles = 0, 0, list[int]()
+        self.asked: list[str] = []
         self.runs: list[dict[str, Any]] = []
         self.dags = [f"ingest__a__s{n}" for n in range(250)]
         self.health: dict[str, Any] = {"metadatabase": {"status": "healthy"}, "scheduler": {"status": "healthy"}}
@@ -42,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         given = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
         path, _, asked = self.path.partition("?")
+        server.asked.append(path)
         query = dict(pair.split("=") for pair in asked.split("&") if pair)
         if path == "/auth/token":
             if given != {"username": "admin", "password": "right"}:
@@ -61,6 +64,14 @@ class Handler(BaseHTTPRequestHandler):
             start = int(query["offset"])
             page = server.dags[start : start + int(query["limit"])]
             return self.answer(200, {"dags": [{"dag_id": d} for d in page], "total_entries": len(server.dags)})
+        if path == "/api/v2/redirected":
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{server.server_port}/api/v2/stolen")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        if path.startswith("/api/v2/dags/ingest__a__b/dagRuns/"):
+            found = [run for run in server.runs if run["dag_run_id"] == unquote(path.rpartition("/")[2])]
+            return self.answer(200 if found else 404, found[0] if found else {"detail": "no such run"})
         if path == "/api/v2/dags/ingest__a__b/dagRuns":
             return self.answer(200, given if self.command == "POST" else {"dag_runs": server.runs})
         return self.answer(404, {"detail": "The Dag was not found"})
@@ -130,3 +141,28 @@ def test_nobody_there_is_unavailable_and_not_healthy() -> None:
     assert not rest.healthy()
     with pytest.raises(UnavailableError, match="Is Airflow up"):
         rest.unpause("ingest__a__b")
+
+
+def test_a_token_is_used_as_it_is_and_its_end_is_told(server: Server) -> None:
+    server.token = 5
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert AirflowRest(url, token="5").dag_ids() == set(server.dags)
+    assert server.logins == 0
+    with pytest.raises(InventoryError, match="too old") as refused:
+        AirflowRest(url, token="SECRET-4").dag_ids()
+    assert "SECRET" not in str(refused.value) + repr(AirflowRest(url, token="SECRET-4"))
+
+
+def test_a_redirect_is_not_followed_because_it_would_carry_the_token_away(server: Server, rest: AirflowRest) -> None:
+    with pytest.raises(InventoryError, match="HTTP 302"):
+        rest._call("GET", "/redirected")
+    assert "/api/v2/stolen" not in server.asked
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://h", "http://", "localhost:8080", "http://me:SECRET@h", "http://h?x=SECRET", "http://h:SECRET", "file:///etc/x"]
+)
+def test_an_address_that_is_none_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(InventoryError, match="airflow_url") as refused:
+        AirflowRest(url, "a", "b")
+    assert "SECRET" not in str(refused.value)
