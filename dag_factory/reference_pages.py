@@ -84,7 +84,8 @@ def commands_page() -> str:
     for command in COMMANDS:
         lines += ["", f"## `dataops {command.name}`", "", command.help, "", "| parameter | meaning |", "|---|---|"]
         for parameter in command.parameters:
-            name = parameter.name.upper() if parameter.kind == "argument" else f"{parameter.flag} {parameter.metavar or ''}".rstrip()
+            flag = f"{parameter.flag} {parameter.metavar or ''}".rstrip()
+            name = parameter.name.upper() if parameter.kind == "argument" else flag
             more = ", several times if need be" if parameter.many else ""
             more += "" if parameter.default in (None, False, ()) else f"; {parameter.default} unless set"
             lines.append(f"| `{name}` | {parameter.help.replace('|', chr(92) + '|')}{more} |")
