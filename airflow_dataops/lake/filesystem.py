@@ -14,7 +14,7 @@ from airflow_dataops.core.errors import InventoryError, ProofError, UnavailableE
 from airflow_dataops.lake.base import AtLeast, Entry, FileFooter, FileLayout, FileWriter
 from airflow_dataops.lake.parquet_file import ParquetFile
 from airflow_dataops.lake.parquet_profile import profile_of
-from airflow_dataops.storage import Storage
+from airflow_dataops.storage import Storage, storage_errors
 
 READ_ROWS = 16_384
 
@@ -38,13 +38,14 @@ class FilesystemLake:
         if layout.format != "parquet":
             raise InventoryError(f"Cannot write {path}: format {layout.format!r} -> parquet. Other formats are not available yet.")
         address = self._store.address(path)
-        if self._fs.get_file_info(address).type != pafs.FileType.NotFound:
-            raise ProofError(f"Cannot write lake file {path}: it exists -> a new name. Data files are never replaced.")
         temporary = None
-        if self._store.is_local:
-            directory, name = os.path.split(address)
-            os.makedirs(directory, exist_ok=True)
-            temporary = os.path.join(directory, f"._{name}.writing")
+        with storage_errors(f"write lake file {path}"):
+            if self._fs.get_file_info(address).type != pafs.FileType.NotFound:
+                raise ProofError(f"Cannot write lake file {path}: it exists -> a new name. Data files are never replaced.")
+            if self._store.is_local:
+                directory, name = os.path.split(address)
+                os.makedirs(directory, exist_ok=True)
+                temporary = os.path.join(directory, f"._{name}.writing")
         return ParquetFile(self._fs, path, address, temporary, schema, layout)
 
     def footer(self, path: str) -> FileFooter:
@@ -107,7 +108,8 @@ class FilesystemLake:
 
     def make_directory(self, directory: str) -> None:
         if self._store.is_local:
-            os.makedirs(self._store.address(directory), exist_ok=True)
+            with storage_errors(f"make lake directory {directory}"):
+                os.makedirs(self._store.address(directory), exist_ok=True)
 
     def delete_directory(self, directory: str) -> int:
         if not directory.strip("/"):

@@ -15,8 +15,9 @@ from airflow_dataops.core.comparison import Comparison, compare
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.fingerprint import row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
-from airflow_dataops.core.offset import CursorRange, Scalar
+from airflow_dataops.core.offset import CursorRange, Scalar, scalar_kind
 from airflow_dataops.core.privacy import Action
+from airflow_dataops.core.profile import ColumnProfile
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import AtLeast
 from airflow_dataops.ledger.base import Claim
@@ -120,12 +121,20 @@ def stored_since(
     for path in (*paths, *waiting):
         footer = edges.lake.footer(path)
         comparison = compare(footer.schema, hidden_columns(footer), read, now, edges.privacy_key, table.contract)
+        if _ends_below(footer.profile.columns.get(column), low):  # nearly all files of a table: their footer is enough
+            continue
         if column not in comparison.columns:  # its position has no common type: such a batch is refused, long before
             continue
         counts = known.found.setdefault(comparison, Counter())
         for rows in edges.lake.read([path], comparison.schema, where=AtLeast(column, low)):
             counts.update(p.tobytes() for p in comparison.of_stored(rows, edges.privacy_key))
     return known
+
+
+def _ends_below(of: ColumnProfile | None, low: Scalar) -> bool:
+    """Whether the file itself says that no row of it is in the zone."""
+    high = of.high if of is not None else None
+    return high is not None and scalar_kind(high) == scalar_kind(low) and bool(high < low)  # type: ignore[operator]
 
 
 def _everything(schema: pa.Schema) -> Comparison:

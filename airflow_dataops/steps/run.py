@@ -105,7 +105,8 @@ class TableResult:
             source_table=source_table,
             target=table.name if table else "",
             outcome="failed",
-            error=str(error) if known else f"{type(error).__name__}: {error}",
+            # What no edge has translated may quote anything; the log has it whole.
+            error=str(error) if known else f"{type(error).__name__} that nobody expected; its traceback is in the log",
             error_code=error.code if isinstance(error, DataOpsError) else "unexpected",
             retryable=error.retryable if isinstance(error, DataOpsError) else True,
         )

@@ -6,6 +6,7 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,8 @@ ROW_GROUP_ROWS = 65_536
 
 HIDDEN = "hidden"
 """Metadata of a data file: how its columns are hidden, as JSON (`core.comparison.hiding`)."""
+
+NOT_HIDDEN: Mapping[str, str] = MappingProxyType({})
 
 Values = tuple[str | None, ...]
 
@@ -81,7 +84,13 @@ class PartitionFiles:
     """Writes rows to the files of their partitions below one directory, with a running fingerprint per file."""
 
     def __init__(
-        self, lake: Lake, directory: str, object_name: str, table: TableSpec, schema: pa.Schema, hidden: Mapping[str, str]
+        self,
+        lake: Lake,
+        directory: str,
+        object_name: str,
+        table: TableSpec,
+        schema: pa.Schema,
+        hidden: Mapping[str, str] = NOT_HIDDEN,
     ) -> None:
         """`hidden`: which of the columns do not hold the source's own values, and how (`core.comparison.hiding`)."""
         self._lake, self._directory, self._object_name, self._table = lake, directory, object_name, table
@@ -167,9 +176,15 @@ class PartitionFiles:
 def stamped_fingerprints(rows: pa.RecordBatch) -> Words:
     """The row fingerprints back from the `_row_fingerprint` column that `stamp` put there; computed where it is absent
     or NULL (files of a time when the table did not keep it)."""
+    kept = kept_fingerprints(rows)
+    return row_fingerprints(rows) if kept is None else kept
+
+
+def kept_fingerprints(rows: pa.RecordBatch) -> Words | None:
+    """What the `_row_fingerprint` column says; None where there is none, or not in every row."""
     index = rows.schema.get_field_index("_row_fingerprint")
     if index < 0 or rows.column(index).null_count:
-        return row_fingerprints(rows)
+        return None
     return _from_binary(rows.column(index))
 
 

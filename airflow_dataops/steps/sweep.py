@@ -116,7 +116,9 @@ def _as_known(spec: PipelineSpec, known: KnownTable) -> TableSpec:
 def _failed(known: KnownTable, error: Exception) -> TableSwept:
     if isinstance(error, DataOpsError):
         return TableSwept(known.source_id, known.target, error=str(error), error_code=error.code)
-    return TableSwept(known.source_id, known.target, error=f"{type(error).__name__}: {error}", error_code="unexpected")
+    # What no edge has translated may quote anything; the log has it whole.
+    told = f"{type(error).__name__} that nobody expected; its traceback is in the log"
+    return TableSwept(known.source_id, known.target, error=told, error_code="unexpected")
 
 
 def sweep_table(table: TableSpec, edges: Edges, *, leave_live: bool = False) -> TableSwept:

@@ -22,7 +22,7 @@ def storage_errors(doing: str) -> Iterator[None]:
         yield
     except DataOpsError:
         raise
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InventoryError(f"Cannot {doing}: {_text(error)} -> it is there. Check the path.") from error
     except PermissionError as error:
         raise InventoryError(f"Cannot {doing}: no right to -> a right to. Check owner and mode of the file.") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dataops.core.errors import InventoryError
 from dag_factory.cli.fleet_display import Display, show_notes, show_periods, show_results, show_status
-from dag_factory.cli.fleet_selection import Selection, open_airflow, selected, states_of
+from dag_factory.cli.fleet_selection import Selection, selected, states_of
 from dag_factory.cli.report import Code, Context, Report, UsageError, problem
 from dag_factory.fleet.backfill import BackfillWork, PeriodsPlan, backfill_spec, plan_periods
 from dag_factory.fleet.dags import DagResult, FleetDag, each, failed, fleet_dags
@@ -190,8 +190,7 @@ def _followed(context: Context, rest: AirflowRest, works: Sequence[Work], max_ac
 
 
 def _open(context: Context, select: Sequence[str]) -> tuple[AirflowRest, Selection]:
-    rest = open_airflow(context)
-    selection = selected(context, select, rest)
+    rest, selection = selected(context, select)
     show_notes(context.progress, selection)
     return rest, selection
 

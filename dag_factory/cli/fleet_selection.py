@@ -63,8 +63,9 @@ def open_airflow(context: Context) -> AirflowRest:
     return AirflowRest(settings.airflow_url, token=connection.password)
 
 
-def selected(context: Context, texts: Sequence[str], rest: AirflowRest) -> Selection:
-    """The sources that are meant. UsageError when there is none. `state=` asks ledger and Airflow, the rest the inventory."""
+def selected(context: Context, texts: Sequence[str]) -> tuple[AirflowRest, Selection]:
+    """The Airflow of the settings, and the sources that are meant. UsageError when there is none. `state=` asks ledger and
+    Airflow; the rest asks the inventory, and before anybody logs in."""
     inventory = open_inventory(context)
     enabled = tuple(sorted((row for row in inventory.rows if row.enabled), key=lambda row: row.id))
     try:
@@ -73,10 +74,11 @@ def selected(context: Context, texts: Sequence[str], rest: AirflowRest) -> Selec
     except SelectorError as error:
         raise UsageError(str(error)) from None
     unknown = unknown_values(enabled, selector)
-    if rows and selector.states:
+    rest = open_airflow(context) if rows else None
+    if rest is not None and selector.states:
         found = states_of(context, rows, rest)
         rows = with_states(rows, selector, {source: state.states for source, state in found.items()})
-    if not rows:
+    if rest is None or not rows:
         misspelled = f" No source has {', '.join(unknown)}." if unknown else ""
         raise UsageError(
             f"Cannot select {str(selector)!r}: no source of {len(enabled)} -> one or more.{misspelled} Terms that are separated by "
@@ -87,7 +89,7 @@ def selected(context: Context, texts: Sequence[str], rest: AirflowRest) -> Selec
     if bad:
         more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
         notes.append(f"left out, because their rows have problems: {', '.join(bad[:10])}{more}. See `dataops lint`")
-    return Selection(rows, selector, tuple(notes))
+    return rest, Selection(rows, selector, tuple(notes))
 
 
 def states_of(context: Context, rows: Sequence[PipelineSpec], rest: AirflowRest) -> dict[str, SourceState]:

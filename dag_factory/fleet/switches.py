@@ -36,7 +36,9 @@ def cancel(rest: AirflowRest, dag: FleetDag, *, dry_run: bool) -> DagResult:
     runs = rest.all_runs(dag.dag_id, {"state": UNDER_WAY})
     if not dry_run:
         for run in runs:
-            rest.fail_run(dag.dag_id, run["dag_run_id"])
+            now = rest.run(dag.dag_id, run["dag_run_id"])  # it may have ended by itself meanwhile, and then stays as it is
+            if now is not None and now["state"] in UNDER_WAY:
+                rest.fail_run(dag.dag_id, run["dag_run_id"])
     state = "would be cancelled" if dry_run else "cancelled"
     ended = {f"backfill {b['id']}": state for b in backfills}
     ended |= {run["dag_run_id"]: state for run in runs}

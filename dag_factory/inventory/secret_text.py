@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from dag_factory.inventory.yaml_nodes import Node, joined
@@ -51,6 +52,13 @@ _VALUES: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 
 
+# Something of every pattern above: a text without any of it need not be searched thirteen times.
+_HINT = re.compile(r"[:=]|BEGIN|AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox|AIza|[sprk]k[-_]|dapi|eyJ|Bearer|Basic")
+_KNOWN_NAMES = 65_536
+"""Names of fields are few and come again in every row, so what is said of them is kept. Values never are."""
+
+
+@lru_cache(_KNOWN_NAMES)
 def is_secret_key(key: str) -> bool:
     """Whether a field of this name would hold a credential."""
     return _KEY.search(key) is not None
@@ -58,7 +66,7 @@ def is_secret_key(key: str) -> bool:
 
 def secret_kind(value: Any, *, is_query: bool = False) -> str | None:
     """What the text looks like (`a private key`), or None. In SQL, `token = 'abc'` is a condition and no credential."""
-    if not isinstance(value, str) or len(value) < 8:
+    if not isinstance(value, str) or len(value) < 8 or _HINT.search(value) is None:
         return None
     return next((n for n, p in _VALUES if p.search(value) and not (is_query and n == "a password")), None)
 
@@ -97,6 +105,7 @@ def secrets_in(node: Node, path: str = "") -> Iterator[tuple[str, int, str]]:
         yield path, node.line, kind
 
 
+@lru_cache(_KNOWN_NAMES)
 def is_secret_place(path: str) -> bool:
     """Whether a dotted path is, or lies in, a field that would hold a credential. Keys of `privacy.columns` are the source's
     columns: `{password: drop}` is exactly right."""

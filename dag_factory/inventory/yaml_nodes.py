@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -47,6 +48,7 @@ class Node:
     """A value with its place: `value` is None, bool, int, float, str, `dict[str, Node]` or `list[Node]`.
 
     `line` is where a reader looks for it: the line of its key in a map. `faults` are (line, key or None, what is wrong).
+    `is_sound` is known to have no fault, nor anything below it.
     """
 
     value: Any
@@ -54,6 +56,7 @@ class Node:
     line: int
     nodes: int = 1
     faults: list[tuple[int, str | None, str]] = field(default_factory=list)
+    is_sound: bool = False
 
     @property
     def is_map(self) -> bool:
@@ -95,6 +98,8 @@ def plain(node: Node) -> Any:
 
 def faults(node: Node, path: str = "") -> Iterator[tuple[int, str, str]]:
     """(line, dotted path, what is wrong) of everything below a node that YAML allows and we do not."""
+    if node.is_sound:
+        return
     for line, key, message in node.faults:
         yield line, joined(path, key) if key is not None else path, message
     if isinstance(node.value, dict):
@@ -159,6 +164,7 @@ class _Tree:
             node = self.mapping(event, depth)
         if event.anchor is not None:
             self.anchors[event.anchor] = node
+        node.is_sound = not node.faults and node.is_sound
         return node
 
     def alias(self, event: Any) -> Node:
@@ -168,7 +174,7 @@ class _Tree:
         if target is None:
             raise YamlError(_line(event), "an alias stands inside its own anchor and would never end. Remove it")
         self.count(target.nodes, event)
-        return Node(target.value, self.file, _line(event), target.nodes, target.faults)
+        return Node(target.value, self.file, _line(event), target.nodes, target.faults, target.is_sound)
 
     def count(self, nodes: int, event: Any) -> None:
         self.total += nodes
@@ -177,25 +183,26 @@ class _Tree:
 
     def scalar(self, event: Any) -> Node:
         self.count(1, event)
-        node = Node(None, self.file, _line(event))
-        node.value, fault = scalar(event.value, event.tag, quoted=event.style is not None and event.style != "")
+        node = Node(None, self.file, _line(event), is_sound=True)
+        node.value, fault = scalar(event.value, event.tag, bool(event.style))
         if fault:
             node.faults.append((node.line, None, fault))
         return node
 
     def sequence(self, event: Any, depth: int) -> Node:
         self.count(1, event)
-        node = Node([], self.file, _line(event))
+        node = Node([], self.file, _line(event), is_sound=True)
         self.refuse_tag(node, event)
         while not isinstance(child_event := self.parser.get_event(), yaml.SequenceEndEvent):
             child = self.node(child_event, depth + 1)
             node.value.append(child)
             node.nodes += child.nodes
+            node.is_sound = node.is_sound and child.is_sound
         return node
 
     def mapping(self, event: Any, depth: int) -> Node:
         self.count(1, event)
-        node = Node({}, self.file, _line(event))
+        node = Node({}, self.file, _line(event), is_sound=True)
         self.refuse_tag(node, event)
         seen: dict[str, int] = {}
         while not isinstance(key_event := self.parser.get_event(), yaml.MappingEndEvent):
@@ -203,9 +210,10 @@ class _Tree:
             if not isinstance(key_event, yaml.ScalarEvent):
                 raise YamlError(line, "a key of a map is not plain text. Write `key: value` with a text key")
             key = str(key_event.value)
-            fault = _key_fault(key_event)
+            fault = _key_fault(key_event.value, key_event.tag, key_event.style)
             child = self.node(self.parser.get_event(), depth + 1)
             node.nodes += child.nodes + 1
+            node.is_sound = node.is_sound and child.is_sound
             self.count(1, key_event)
             if fault:
                 node.faults.append((line, key, fault))
@@ -213,7 +221,7 @@ class _Tree:
                 node.faults.append((line, key, f"the key stands twice in this map, first in line {seen[key]}. Remove one"))
                 continue
             seen[key] = line
-            node.value[key] = Node(child.value, child.file, line, child.nodes, child.faults)
+            node.value[key] = Node(child.value, child.file, line, child.nodes, child.faults, child.is_sound)
         return node
 
     def refuse_tag(self, node: Node, event: Any) -> None:
@@ -221,8 +229,9 @@ class _Tree:
             node.faults.append((node.line, None, "YAML tags (`!…`) are not read here. Remove the tag"))
 
 
-def scalar(text: str, tag: str | None, *, quoted: bool) -> tuple[Any, str | None]:
-    """(value, fault or None) of one scalar as written."""
+@lru_cache(4096)
+def scalar(text: str, tag: str | None, quoted: bool) -> tuple[Any, str | None]:
+    """(value, fault or None) of one scalar as written. The same few come again in every row."""
     if tag not in (None, "!", "tag:yaml.org,2002:str"):
         return text, "YAML tags (`!…`) are not read here. Remove the tag"
     if "\0" in text:
@@ -248,12 +257,13 @@ def scalar(text: str, tag: str | None, *, quoted: bool) -> tuple[Any, str | None
     return text, None
 
 
-def _key_fault(event: Any) -> str | None:
-    if event.value == "<<" and not event.style:
+@lru_cache(4096)
+def _key_fault(key: str, tag: str | None, style: str | None) -> str | None:
+    if key == "<<" and not style:
         return "merge keys (`<<`) are not read here. Put what rows share into `defaults:`"
-    value, fault = scalar(event.value, event.tag, quoted=bool(event.style))
+    value, fault = scalar(key, tag, bool(style))
     if fault is None and not isinstance(value, str):
-        return f'a key must be text. Write it in quotes: "{event.value}"'
+        return f'a key must be text. Write it in quotes: "{key}"'
     return fault
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_dataops.core.spec import PipelineSpec
@@ -110,3 +112,21 @@ def test_a_table_named_without_a_wildcard_that_is_not_there_fails_on_its_own(wor
     finally:
         for edge in (edges.source, edges.ledger, edges.catalog):
             edge.close()
+
+
+def test_a_damaged_fingerprint_of_a_row_is_found(world: World) -> None:
+    spec = world.spec()
+    run(world, spec, "a")
+    (path,) = (world.folder / "lake").rglob("*.parquet")
+    with pq.ParquetFile(path) as file:
+        table, metadata = file.read(), {k: v for k, v in (file.metadata.metadata or {}).items() if k.startswith(b"dataops.")}
+    at, other = table.schema.get_field_index("_row_fingerprint"), pa.array([b"x" * 16] * 2, pa.binary(16))
+    table = table.set_column(at, "_row_fingerprint", other)
+    with pq.ParquetWriter(path, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(metadata)
+    edges = world.edges(spec)
+    (verified,) = verify(spec, edges, ["orders"]).tables
+    for edge in (edges.source, edges.ledger, edges.catalog):
+        edge.close()
+    assert [p.problem for p in verified.partitions] == ["2 rows whose `_row_fingerprint` is not that of their values -> none"]
