@@ -73,6 +73,18 @@ def test_a_mark_is_work(ledger: Ledger, clock: Clock) -> None:
     assert busy(ledger) == []
 
 
+def test_what_a_mark_protected_is_due_its_grace_after_the_mark(ledger: Ledger, clock: Clock) -> None:
+    """Its owner clears it, and no batch comes after that: still somebody has to look again."""
+    load(ledger, asking())
+    ledger.decisions.mark(ORDERS, [MONDAY], "zombie")
+    load(ledger, asking(run="r2"), {MONDAY: 3})
+    clock.wait(10 * DEAD)
+    assert look(ledger) == 0
+    ledger.decisions.clear_marks(ORDERS, "zombie", {MONDAY: 2})
+    clock.wait(GRACE)
+    assert busy(ledger) == [ORDERS] and look(ledger) == 1
+
+
 def test_what_an_attempt_lost_is_due_when_nobody_can_be_alive(ledger: Ledger, clock: Clock) -> None:
     ledger.batches.abandon(ledger.batches.claim(asking()))
     look(ledger)

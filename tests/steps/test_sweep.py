@@ -125,7 +125,15 @@ def test_a_batch_that_a_live_run_holds_is_left_alone(world: Maintained, effect: 
 
 def test_freezing_prolongs_the_lease(world: Maintained) -> None:
     """Reading may have taken nearly all of it; publishing begins with a whole one."""
-    world.dies("ledger.batches.decide", world.spec())
+
+    def slow(_: int, name: str) -> None:
+        if name == "before ledger.batches.freeze":
+            world.wait(LEASE - 1)
+        if name == "before ledger.batches.decide":
+            raise Killed(name)
+
+    with pytest.raises(Killed):
+        Maintained(world.folder, wrap=Stage(slow).wrap, clock=world.clock).load(world.spec(), "orders")
     world.wait(LEASE - 1)
     assert [(t.finished, t.left) for t in world.sweep(world.spec()).tables] == [(0, 1)]
     world.wait(1)
