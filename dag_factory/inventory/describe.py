@@ -44,7 +44,7 @@ FIELDS: dict[str, str] = {
     "read.query": "A SELECT that stands for exactly one table.",
     "read.isolation": "`snapshot`: one consistent state of the database per read.",
     "write.mode": "`append` adds, `overwrite_partition` replaces a partition whole, `merge` replaces rows by key.",
-    "write.keys": "Columns that tell which row is which; needed by `merge`.",
+    "write.keys": "Columns that tell which row is which; needed by `merge`. NULL is a value there, equal to NULL.",
     "write.deletes": "What a deletion in the source does in the lake.",
     "write.order_by": "Column that tells which of two versions of a row is newer, in a merge.",
     "target.lake": "Name of a lake in `platform.yaml`.",
