@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airflow_dataops.core.platform import PlatformSpec
 from dag_factory.bundle.units import RowText, Unit, UnitCache, at_home, factory_version, read_unit
+from dag_factory.inventory.collecting import without_collecting
 from dag_factory.inventory.lint_target import rivals
 from dag_factory.inventory.problem import Problem
 from dag_factory.inventory.reader import DEFAULTS, PLATFORM, SharedFiles, collapsed, read_shared
@@ -42,6 +43,7 @@ class CompiledFleet:
     good: Mapping[str, InventoryFile]
 
 
+@without_collecting()
 def compile_fleet(
     files: Mapping[str, InventoryFile], label: str, cache: UnitCache, last_good: Mapping[str, InventoryFile] | None = None
 ) -> CompiledFleet:

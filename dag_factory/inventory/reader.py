@@ -15,6 +15,7 @@ from pathlib import Path
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
+from dag_factory.inventory.collecting import without_collecting
 from dag_factory.inventory.fields import unknown_key, validated
 from dag_factory.inventory.lint_target import meetings
 from dag_factory.inventory.merge import Tree, merged
@@ -47,6 +48,7 @@ class Inventory:
         return next((row for row in self.rows if row.id == source_id), None)
 
 
+@without_collecting()
 def read_inventory(folder: str | os.PathLike[str], *, only: str | None = None) -> Inventory:
     """Reads, merges and lints. `only` (`<domain>.<name>`) reads just that row's file and that row in it: what a task
     needs. InventoryError when there is no such folder; everything else that is wrong is a problem."""
