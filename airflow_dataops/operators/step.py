@@ -24,27 +24,13 @@ DISCOVER = "discover"
 """The task that carries the row for all others of its DAG."""
 
 
-class StepOperator(BaseOperator):
-    """One step of one inventory row.
-
-    `spec` and `platform` are plain attributes: they are in the DAG file's objects, which every worker has, and neither in
-    the serialised DAG nor among the templated fields. So text of the inventory is never rendered, and a mapped task stays
-    small. Only the `discover` task needs them; the others look there. `settings` are flags over the `[dataops]` settings.
-    """
+class ProductOperator(BaseOperator):
+    """What the tasks of a row and those of the fleet have in common: nothing is templated, product errors become Airflow's."""
 
     template_fields: Sequence[str] = ()
 
-    def __init__(
-        self,
-        *,
-        spec: PipelineSpec | None = None,
-        platform: PlatformSpec | None = None,
-        settings: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, settings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.spec = spec
-        self.platform = platform
         self.settings = settings
 
     def execute(self, context: Context) -> Any:
@@ -55,6 +41,20 @@ class StepOperator(BaseOperator):
     def run_step(self, context: Context) -> Any:
         """The step itself, in the terms of the product."""
         raise TypeError(f"{type(self).__name__} is no step: use one of its subclasses")
+
+
+class StepOperator(ProductOperator):
+    """One step of one inventory row.
+
+    `spec` and `platform` are plain attributes: they are in the DAG file's objects, which every worker has, and neither in
+    the serialised DAG nor among the templated fields. So text of the inventory is never rendered, and a mapped task stays
+    small. Only the `discover` task needs them; the others look there. `settings` are flags over the `[dataops]` settings.
+    """
+
+    def __init__(self, *, spec: PipelineSpec | None = None, platform: PlatformSpec | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.spec = spec
+        self.platform = platform
 
     @property
     def row(self) -> PipelineSpec:
