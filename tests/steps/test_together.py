@@ -10,8 +10,6 @@ from typing import Any
 from airflow_dataops.core.table_spec import table_spec
 from airflow_dataops.steps.run import TableResult
 from airflow_dataops.steps.sweep import expire_table
-from tests.steps.test_traces_of_tables import APPEND_DAYS, FIRST, SECOND, on, with_two_rows
-from tests.steps.traces import asleep
 from tests.steps.world import World, day, ids
 
 DT = {"partition_by": [{"name": "dt", "from": "period_start"}]}
@@ -125,19 +123,3 @@ def test_held_rows_are_never_expired(tmp_path: Path) -> None:
     edges = replace(world.edges(spec), grace_seconds=0.0, dead_after_seconds=0.0)
     expire_table(table_spec(spec, "orders"), edges)
     assert set((world.folder / "lake").rglob("*.parquet")) == files
-
-
-def test_a_zombie_of_an_append_never_joins_the_directory_that_replaced_it(tmp_path: Path) -> None:
-    """A17, asleep before it asks what is decided: what it is told then is the decision of a later generation."""
-    world = with_two_rows(tmp_path, APPEND_DAYS)
-    world.put((3, on(SECOND)), columns=("id", "at"))
-
-    def finished_then_run_again() -> None:
-        world.loads("r2", period=SECOND)
-        world.put((4, on(SECOND)), columns=("id", "at"))
-        assert world.loads("cleared", period=SECOND).generation == 2
-
-    with asleep("before ledger.decisions.mark", finished_then_run_again) as stage:
-        world.load("r2", stage, period=SECOND)
-    assert world.visible() == [(1, on(FIRST)), (2, on(FIRST)), (4, on(SECOND))]
-    assert world.ledger.decisions.marked() == ()

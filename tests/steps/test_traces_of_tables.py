@@ -110,7 +110,9 @@ def test_a12_a13_who_was_overtaken_by_a_compaction_builds_again_on_it(tmp_path: 
     assert world.decided().epoch == 3
 
 
-def test_a17_an_append_that_runs_again_leaves_the_directory_of_its_first_generation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["before lake.link", "before ledger.decisions.mark"])
+def test_a17_an_append_that_runs_again_leaves_the_directory_of_its_first_generation(tmp_path: Path, moment: str) -> None:
+    """Asleep before it joins the directory, or before it asks what is decided: then it is told of the later generation."""
     world = with_two_rows(tmp_path, APPEND_DAYS)
     world.put((3, on(SECOND)), columns=("id", "at"))
 
@@ -119,9 +121,10 @@ def test_a17_an_append_that_runs_again_leaves_the_directory_of_its_first_generat
         world.put((4, on(SECOND)), columns=("id", "at"))
         assert world.loads("cleared", period=SECOND).generation == 2
 
-    with asleep("before lake.link", finished_then_run_again) as stage:
+    with asleep(moment, finished_then_run_again) as stage:
         world.load("r2", stage, period=SECOND)
     assert world.visible() == [(1, on(FIRST)), (2, on(FIRST)), (4, on(SECOND))]
+    assert world.ledger.decisions.marked() == ()
 
 
 @pytest.mark.parametrize("swaps", [True, False], ids=["compare-and-swap", "last writer wins"])
