@@ -120,9 +120,9 @@ def stored_since(
     read = pa.schema([f for f in plan.schema.to_arrow() if f.name in now])
     for path in (*paths, *waiting):
         footer = edges.lake.footer(path)
-        comparison = compare(footer.schema, hidden_columns(footer), read, now, edges.privacy_key, table.contract)
         if _ends_below(footer.profile.columns.get(column), low):  # nearly all files of a table: their footer is enough
             continue
+        comparison = compare(footer.schema, hidden_columns(footer), read, now, edges.privacy_key, table.contract)
         if column not in comparison.columns:  # its position has no common type: such a batch is refused, long before
             continue
         counts = known.found.setdefault(comparison, Counter())
