@@ -31,7 +31,7 @@ setup: $(READY) ## create .venv exactly as requirements.lock says (nothing to do
 	@echo '.venv is ready'
 
 # A finished set-up leaves the stamp; an interrupted one does not and is simply done again.
-$(READY): $(LOCK) pyproject.toml
+$(READY): $(LOCK) pyproject.toml fast/fingerprint.c fast/pyproject.toml
 	@if [ -z '$(PYTHON)' ]; then \
 	    echo 'Cannot set up .venv: no Python 3.11 or newer on the PATH. Install one, or name it: make setup PYTHON=...' >&2; exit 1; \
 	fi
@@ -46,11 +46,20 @@ $(READY): $(LOCK) pyproject.toml
 	@echo 'Installing the locked packages' >&2
 	@$(UV) pip sync --python $(BIN)/python --require-hashes $(LOCK)
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@# The fingerprint kernel is a gain, not a need: a machine without a compiler goes on without it.
+	@{ command -v cc >/dev/null && $(BIN)/python -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' \
+	    && $(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation ./fast; } 2>.venv/fast.log \
+	    || echo 'Fingerprints are computed with numpy, in four times the time: no C compiler or Python headers (.venv/fast.log)' >&2
 	@touch $(READY)
 
 .PHONY: run
 run: $(READY) ## Airflow with the sample inventory, then keep serving (ONCE=1: exit when all tables are queryable)
 	@exec $(BIN)/python -m dag_factory.sample run
+
+.PHONY: fleet
+fleet: $(READY) ## a production-like Airflow without containers: CeleryExecutor, two workers, PostgreSQL, Redis, S3 (docs/deploy.md)
+	@tests/servers/install.sh
+	@exec $(BIN)/python -m tests.deploy
 
 .PHONY: lint
 lint: $(READY) ## ruff and mypy
@@ -81,5 +90,5 @@ lock: ## resolve pyproject.toml again and write requirements.lock (UPGRADE=1: ta
 
 .PHONY: clean
 clean: ## remove .venv, caches and what a build left
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist ./*.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist ./*.egg-info fast/build fast/*.egg-info
 	find airflow_dataops dag_factory dags tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

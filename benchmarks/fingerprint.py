@@ -1,4 +1,4 @@
-"""Cost of row fingerprints beside writing and reading the same batches as Parquet (zstd), one thread.
+"""Cost of row fingerprints, compiled and with numpy, beside writing and reading the same batches as Parquet, one thread.
 
     taskset -c 0 .venv/bin/python benchmarks/fingerprint.py [--rows 1000000] [--rounds 5]
 
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_dataops.core import fingerprint_native
 from airflow_dataops.core.fingerprint import Fingerprint, row_fingerprints
 
 BATCH_ROWS = 65_536
@@ -91,6 +92,15 @@ def main() -> None:
     def fingerprint() -> Fingerprint:
         return sum((Fingerprint.of(row_fingerprints(batch)) for batch in batches), Fingerprint.EMPTY)
 
+    kernel = fingerprint_native.KERNEL
+
+    def fingerprint_numpy() -> Fingerprint:
+        fingerprint_native.KERNEL = None
+        try:
+            return fingerprint()
+        finally:
+            fingerprint_native.KERNEL = kernel
+
     def write() -> None:
         file.seek(0)
         file.truncate()
@@ -101,14 +111,19 @@ def main() -> None:
     def read() -> pa.Table:
         return pq.read_table(pa.BufferReader(file.getvalue()), use_threads=False)
 
-    taken = {action.__name__: seconds_of(action, told.rounds) for action in (fingerprint, write, read)}
-    if fingerprint() != sum((Fingerprint.of(row_fingerprints(b)) for b in read().to_batches()), Fingerprint.EMPTY):
-        raise SystemExit("the fingerprint of what was read differs from that of what was written")
+    taken = {action.__name__: seconds_of(action, told.rounds) for action in (fingerprint, fingerprint_numpy, write, read)}
+    if (
+        not fingerprint()
+        == fingerprint_numpy()
+        == sum((Fingerprint.of(row_fingerprints(b)) for b in read().to_batches()), Fingerprint.EMPTY)
+    ):
+        raise SystemExit("the fingerprints of what was read, of what was written, compiled and with numpy are not one")
     median = {name: statistics.median(seconds) for name, seconds in taken.items()}
     result: dict[str, object] = {
         "rows": told.rows,
         "columns": data.num_columns,
         "arrow_bytes": data.nbytes,
+        "kernel": "compiled" if kernel else "numpy",
         "seconds": {name: {"best": round(min(taken[name]), 3), "median": round(median[name], 3)} for name in taken},
         "percent_of_write": round(100 * median["fingerprint"] / median["write"], 1),
         "percent_of_read_and_write": round(100 * median["fingerprint"] / (median["read"] + median["write"]), 1),

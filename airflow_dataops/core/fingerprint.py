@@ -17,11 +17,11 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
+from airflow_dataops.core import fingerprint_native
 from airflow_dataops.core.errors import InventoryError, ProofError
+from airflow_dataops.core.fingerprint_mix import VERSION as VERSION
 from airflow_dataops.core.fingerprint_mix import Pair, Words, seal
 from airflow_dataops.core.fingerprint_values import kind_of, sum_of_fields
-
-VERSION = "f1"
 
 STANDARD_COLUMNS: frozenset[str] = frozenset({"_ingested_at", "_batch_id", "_source_file", "_source_offset", "_row_fingerprint"})
 """Columns that say how a row came here. They are never part of its identity."""
@@ -152,11 +152,14 @@ def _fingerprints(batch: pa.RecordBatch | pa.Table, names: list[str], *, count_n
     result = np.zeros((batch.num_rows, 2), np.uint64)
     done = 0
     for piece in _pieces(batch.select(names)) if names else ():
-        rows = piece.num_rows
-        sums = sum_of_fields(names, piece.columns, rows, count_nulls=count_nulls)
-        seal(sums)
-        result[done : done + rows, 0], result[done : done + rows, 1] = sums
-        done += rows
+        out = result[done : done + piece.num_rows]
+        if fingerprint_native.KERNEL is not None:
+            fingerprint_native.fill_fingerprints(fingerprint_native.KERNEL, out, names, piece.columns, count_nulls=count_nulls)
+        else:
+            sums = sum_of_fields(names, piece.columns, piece.num_rows, count_nulls=count_nulls)
+            seal(sums)
+            out[:, 0], out[:, 1] = sums
+        done += piece.num_rows
     if not names:
         seal(Pair(*result.T))
     return result

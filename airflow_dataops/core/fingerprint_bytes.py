@@ -30,7 +30,7 @@ def words_of_bytes(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: 
     rows = np.flatnonzero(lengths > SHORT_BYTES)
     if len(rows) == 0:
         return _short([data[starts[0] : starts[-1] + lengths[-1]]], starts - starts[0], lengths)
-    digests = _long(data, starts[rows], lengths[rows])
+    digests = digests_of_long(data, starts[rows], lengths[rows])
     if len(rows) == len(lengths):
         return digests
     before, size = np.zeros(len(lengths), np.int64), lengths.copy()
@@ -44,7 +44,8 @@ def words_of_bytes(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: 
     return pair
 
 
-def _long(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Pair:
+def digests_of_long(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Pair:
+    """XXH3-128 of each value, one call per value."""
     digest, view = xxhash.xxh3_128_digest, data.data
     ends = starts + lengths
     joined = b"".join([digest(view[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])

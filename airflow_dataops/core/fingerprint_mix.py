@@ -15,6 +15,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+VERSION = "f1"
+"""The definition that this code computes. It is part of every seed and of every written fingerprint."""
+
 Words = NDArray[np.uint64]
 
 
@@ -69,7 +72,7 @@ def mix_lo(x: Words, scratch: Words) -> None:
 @lru_cache(maxsize=16384)
 def seed(role: str, kind: str, name: str = "") -> Seed:
     """Where a value stands, as two words: its role (column, element, …), its kind, and the name of its field."""
-    return _seed_of(f"f1|{role}|{kind}|{name}".encode())
+    return _seed_of(f"{VERSION}|{role}|{kind}|{name}".encode())
 
 
 def _seed_of(label: bytes) -> Seed:
@@ -79,7 +82,7 @@ def _seed_of(label: bytes) -> Seed:
 
 @lru_cache(maxsize=64)
 def _stir_factor(index: int) -> Seed:
-    factor = _seed_of(f"f1|extra|{index}".encode())
+    factor = _seed_of(f"{VERSION}|extra|{index}".encode())
     return Seed(factor.hi | np.uint64(1), factor.lo | np.uint64(1))
 
 

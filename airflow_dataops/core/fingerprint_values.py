@@ -32,7 +32,7 @@ from airflow_dataops.core.fingerprint_mix import (
 )
 from airflow_dataops.core.fingerprint_numbers import words_of_decimals, words_of_integers, words_of_nanoseconds
 
-_NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _MILLISECONDS_A_DAY = 86_400_000
 _NULL = "null"
 
@@ -124,12 +124,12 @@ def _of_type(array: pa.Array, t: pa.DataType, name: str) -> tuple[str, Pair]:
         return "date", _dates(array, t)
     if is_.is_timestamp(t):
         # A zone says how to show an instant, not which one it is; without a zone there is no instant.
-        return "instant" if t.tz else "timestamp", words_of_nanoseconds(_fixed(array, np.int64), _NANOSECONDS[t.unit])
+        return "instant" if t.tz else "timestamp", words_of_nanoseconds(_fixed(array, np.int64), NANOSECONDS[t.unit])
     if is_.is_time(t):
         storage = np.int32 if is_.is_time32(t) else np.int64
-        return "time", words_of_nanoseconds(_fixed(array, storage).astype(np.int64), _NANOSECONDS[t.unit])
+        return "time", words_of_nanoseconds(_fixed(array, storage).astype(np.int64), NANOSECONDS[t.unit])
     if is_.is_duration(t):
-        return "duration", words_of_nanoseconds(_fixed(array, np.int64), _NANOSECONDS[t.unit])
+        return "duration", words_of_nanoseconds(_fixed(array, np.int64), NANOSECONDS[t.unit])
     if t == pa.month_day_nano_interval():
         parts = _fixed(array, np.dtype([("months_days", "<u8"), ("nanoseconds", "<u8")]))
         word = np.ascontiguousarray(parts["nanoseconds"])

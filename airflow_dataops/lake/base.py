@@ -5,13 +5,15 @@ Paths are relative to the lake's root, with `/`; they never contain `..`. `uri(p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from airflow_dataops.core.profile import Profile
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,11 @@ class Lake(Protocol):
     ) -> Iterator[pa.RecordBatch]:
         """Rows of these files under `schema` (files with an older, narrower type or without a column are lifted to it),
         in order of paths; flat memory."""
+        ...
+
+    def scan(self, paths: Iterable[str], work: Callable[[pa.RecordBatch], T]) -> Iterator[T]:
+        """What `work` makes of the batches of these files, each file under its own schema. `work` is called in several threads
+        at a time, for every row once; flat memory."""
         ...
 
     def list(self, directory: str) -> tuple[Entry, ...]:

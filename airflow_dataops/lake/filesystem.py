@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -14,9 +16,15 @@ from airflow_dataops.core.errors import InventoryError, ProofError, UnavailableE
 from airflow_dataops.lake.base import AtLeast, Entry, FileFooter, FileLayout, FileWriter
 from airflow_dataops.lake.parquet_file import ParquetFile
 from airflow_dataops.lake.parquet_profile import profile_of
+from airflow_dataops.lake.parquet_scan import scan
 from airflow_dataops.storage import Storage, storage_errors
 
+T = TypeVar("T")
+
 READ_ROWS = 16_384
+
+SCAN_BUFFER_BYTES, REMOTE_SCAN_BUFFER_BYTES = 1 << 16, 1 << 20
+"""Of each column of a row group that is being scanned. Over a network a request costs more than its bytes."""
 
 _STREAMED = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True, buffer_size=1 << 16)
@@ -76,7 +84,7 @@ class FilesystemLake:
             return
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
         keep = None if where is None else ds.field(where.column) >= pa.scalar(where.value, schema.field(where.column).type)
-        try:
+        with _read_errors(f"({len(paths)}) as {wanted}"):
             for path in paths:
                 dataset = ds.dataset(self._store.address(path), schema=schema, format=_STREAMED, filesystem=self._fs)
                 scanner = dataset.scanner(
@@ -91,14 +99,11 @@ class FilesystemLake:
                 for batch in scanner.to_batches():
                     if batch.num_rows:
                         yield batch
-        except pa.ArrowInvalid as error:
-            raise ProofError(
-                f"Cannot read lake files ({len(paths)}) as {wanted}: {error} -> rows under the table's schema."
-            ) from error
-        except FileNotFoundError as error:
-            raise ProofError(f"Cannot read lake files ({len(paths)}): {error} -> all present. Somebody deleted one.") from error
-        except OSError as error:
-            raise UnavailableError(f"Cannot read lake files: {error} -> readable. Try again later.") from error
+
+    def scan(self, paths: Iterable[str], work: Callable[[pa.RecordBatch], T]) -> Iterator[T]:
+        buffer_bytes = SCAN_BUFFER_BYTES if self._store.is_local else REMOTE_SCAN_BUFFER_BYTES
+        with _read_errors("to the end"):
+            yield from scan(self._fs, map(self._store.address, paths), buffer_bytes, work)
 
     def list(self, directory: str) -> tuple[Entry, ...]:
         return tuple(Entry(path, size) for path, size in self._store.list(directory) if not is_hidden(path))
@@ -118,6 +123,18 @@ class FilesystemLake:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+@contextmanager
+def _read_errors(how: str) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise ProofError(f"Cannot read lake files {how}: {error} -> rows under the table's schema.") from error
+    except FileNotFoundError as error:
+        raise ProofError(f"Cannot read lake files {how}: {error} -> all present. Somebody deleted one.") from error
+    except OSError as error:
+        raise UnavailableError(f"Cannot read lake files {how}: {error} -> readable. Try again later.") from error
 
 
 def is_hidden(path: str) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from airflow_dataops.core.errors import DataOpsError, ProofError
 from airflow_dataops.core.fingerprint import Fingerprint, row_fingerprints
 from airflow_dataops.core.spec import PipelineSpec
@@ -82,7 +84,7 @@ def verify(spec: PipelineSpec, edges: Edges, tables: Sequence[str] | None = None
             known = {entry["table_key"].split(":", 1)[1] for entry in edges.ledger.runs.latest(spec.id, limit=100_000)}
             tables = sorted(name for name in known if is_selected(spec, name))
         names = tables
-        return VerifyResult(tuple(_verify(table_spec(spec, n), edges, None) for n in names))
+        return VerifyResult(tuple(_verify(table_spec(spec, n, edges.state_id), edges, None) for n in names))
     reports = edges.ledger.runs.of(run.token)
     names = tables if tables is not None else [key.split(":", 1)[1] for key in reports]
     verified, unfinished, held = [], [], []
@@ -95,7 +97,7 @@ def verify(spec: PipelineSpec, edges: Edges, tables: Sequence[str] | None = None
         elif report["outcome"] == "held":
             held.append(name)
         else:
-            table = table_spec(spec, name)
+            table = table_spec(spec, name, edges.state_id)
             verified.append(_verify(table, edges, report))
     return VerifyResult(tuple(verified), tuple(unfinished), tuple(held))
 
@@ -114,16 +116,20 @@ def _verify(table: TableSpec, edges: Edges, report: Mapping[str, Any] | None) ->
         return TableVerified(table.source_table, table.name, (), str(error))
 
 
+def _prove(rows: pa.RecordBatch) -> tuple[Fingerprint, int]:
+    """The fingerprint of what is stored, and of how many rows it is not the one that they carry."""
+    prints, kept = row_fingerprints(rows), kept_fingerprints(rows)
+    return Fingerprint.of(prints), 0 if kept is None else int((kept != prints).any(axis=1).sum())
+
+
 def _verify_partition(table: TableSpec, decision: Decision, edges: Edges) -> PartitionVerified:
     """Re-reads every row: the fingerprint is computed anew from the stored values, not taken from metadata. Each file under
     its own types, because numbers that the table shows as text by now were numbers when they were proved."""
     found, damaged = Fingerprint.EMPTY, 0
-    for entry in edges.lake.list(decision.location):
-        for rows in edges.lake.read([entry.path], edges.lake.footer(entry.path).schema):
-            prints, kept = row_fingerprints(rows), kept_fingerprints(rows)
-            found += Fingerprint.of(prints)
-            damaged += 0 if kept is None else int((kept != prints).any(axis=1).sum())
-            edges.progress(Progress(table.source_table, "verify", found.rows, decision.rows))
+    for fingerprint, more in edges.lake.scan([entry.path for entry in edges.lake.list(decision.location)], _prove):
+        found += fingerprint
+        damaged += more
+        edges.progress(Progress(table.source_table, "verify", found.rows, decision.rows))
     problem = f"{damaged} rows whose `_row_fingerprint` is not that of their values -> none" if damaged else None
     if str(found) != decision.fingerprint:
         problem = f"{found.rows} rows {found} -> {decision.rows} rows {decision.fingerprint} as decided"

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-YOUNG_OBJECTS = 100_000
+YOUNG_OBJECTS = 500_000
 """How many new objects Python waits for before it looks for cycles among them. Almost all that a start makes stays: looking
 as often as Python does by itself costs 0.2 s of it, and letting go of each at the end 0.3 s more (measured)."""
 

@@ -132,3 +132,45 @@ def test_dictionaries_only_where_they_pay() -> None:
     from airflow_dataops.lake.parquet_file import dictionary_columns
 
     assert dictionary_columns(rows(0, 5000)) == ["name"]
+
+
+def test_a_scan_meets_every_row_once_under_the_types_of_its_file(lake: Lake) -> None:
+    put(lake, "a.parquet", *[rows(k * 100, 100) for k in range(7)], layout=FileLayout(row_group_rows=64))
+    put(lake, "b.parquet", pa.RecordBatch.from_pylist([{"id": "text", "extra": 1.5}]))
+    put(lake, "c.parquet", rows(700, 0))
+    seen = list(lake.scan(["a.parquet", "b.parquet", "c.parquet"], lambda batch: (batch.schema.names, batch.column(0).to_pylist())))
+    assert [v for names, values in seen if names == SCHEMA.names for v in values] == list(range(700))
+    assert [values for names, values in seen if names == ["id", "extra"]] == [["text"]]
+    assert list(lake.scan([], len)) == []
+
+
+def test_a_scan_has_few_files_open_and_stops_when_it_is_told(lake: Lake) -> None:
+    put(lake, "a.parquet", rows(0, 10))
+    asked = []
+
+    def paths() -> Iterator[str]:
+        for number in range(500):
+            asked.append(number)
+            yield "a.parquet"
+
+    found = lake.scan(paths(), lambda batch: batch.num_rows)
+    assert [next(found) for _ in range(3)] == [10, 10, 10]
+    found.close()
+    assert len(asked) < 20
+
+
+def test_a_scan_says_what_went_wrong(lake: Lake, tmp_path) -> None:
+    put(lake, "a.parquet", *[rows(k * 100, 100) for k in range(3)], layout=FileLayout(row_group_rows=50))
+
+    def refuse(batch: pa.RecordBatch) -> None:
+        if batch.column(0)[0].as_py() >= 100:
+            raise ProofError("Cannot prove it.")
+
+    with pytest.raises(ProofError, match="Cannot prove it"):
+        list(lake.scan(["a.parquet"], refuse))
+    with pytest.raises(ProofError, match="Somebody deleted one"):
+        list(lake.scan(["a.parquet", "gone.parquet"], len))
+    if lake.uri("").startswith("file:"):
+        (tmp_path / "lake" / "half.parquet").write_bytes((tmp_path / "lake" / "a.parquet").read_bytes()[:-300])
+        with pytest.raises(ProofError, match=r"Cannot read lake files"):
+            list(lake.scan(["half.parquet"], len))
