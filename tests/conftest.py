@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.servers.airflow import AirflowServer
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import RUN_FOLDER
+from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 from tests.servers.shared import TestRun, shared_server
 
@@ -73,9 +75,21 @@ def mariadb_url(mariadb_server: MariaDBServer) -> str:
 
 
 @pytest.fixture(scope="session")
+def redis_server() -> RedisServer:
+    """A running Redis; `.url()` names its first database."""
+    return shared_server(RedisServer)
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> S3Server:
     """A running S3 endpoint: `.endpoint .access_key .secret_key .region`, `.new_bucket()`, `.client()`."""
     return shared_server(S3Server)
+
+
+@pytest.fixture(scope="session")
+def real_airflow() -> AirflowServer:
+    """A running Airflow with a bundle of its own for each story; tests/servers/airflow.py says how to use it."""
+    return shared_server(AirflowServer)
 
 
 @pytest.fixture

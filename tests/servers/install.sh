@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests start: PostgreSQL, MariaDB (apt, as root) and versitygw, an S3 server (go install, into a cache).
+# Installs what the tests start: PostgreSQL, MariaDB, Redis (apt, as root) and versitygw, an S3 server (go install, into a cache).
 # What is there already is kept; a run with nothing to do takes milliseconds. What cannot be installed is named, all at
 # once, and the exit code is 1: a server that is missing must never become a test that is skipped.
 set -euo pipefail
@@ -18,6 +18,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 packages=()
 { have initdb && have postgres; } || packages+=(postgresql)
 { have mariadb-install-db && have mariadbd; } || packages+=(mariadb-server-core mariadb-client-core)
+have redis-server || packages+=(redis-server)
 
 if ((${#packages[@]})); then
     if have apt-get && [ "$(id -u)" = 0 ]; then

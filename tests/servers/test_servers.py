@@ -25,6 +25,7 @@ from tests.servers.process import (
     new_folder,
     start_ticks,
 )
+from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,15 @@ def test_mariadb_databases_are_separate(mariadb_server: MariaDBServer) -> None:
 def test_mariadb_refuses_a_wrong_password(mariadb_server: MariaDBServer) -> None:
     with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
         connect(mariadb_server.host, mariadb_server.port, "wrong")
+
+
+def test_redis_needs_its_password(redis_server: RedisServer) -> None:
+    import redis
+
+    with redis.Redis.from_url(redis_server.url()) as client:
+        assert client.set("orders", 1) and client.get("orders") == b"1"
+    with redis.Redis.from_url(f"redis://127.0.0.1:{redis_server.port}") as thief, pytest.raises(redis.AuthenticationError):
+        thief.get("orders")
 
 
 def test_urls_name_a_database_of_their_server(

@@ -1,0 +1,1 @@
+"""Whether an Airflow is configured for so many rows: facts gathered at the edge, rules over plain data."""

