@@ -18,6 +18,8 @@ from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.offset import FileIdentity, FileSet, OffsetRange, Scalar
 from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
+from airflow_dataops.ledger.sources_base import SourceRecord as SourceRecord
+from airflow_dataops.ledger.sources_base import Sources
 
 State = Literal["open", "frozen", "decided", "committed", "abandoned", "held", "rejected"]
 PartitionName = str
@@ -250,6 +252,10 @@ class Batches(Protocol):
         """What waits for a person, in order of sequence."""
         ...
 
+    def ended_below(self, table_key: str, cursor: str, low: Scalar) -> frozenset[str]:
+        """The ids of committed batches whose ranges of this cursor end below `low`: not one of their rows is at or above it."""
+        ...
+
     def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:
         """Newest first."""
         ...
@@ -437,5 +443,6 @@ class Ledger(Protocol):
     runs: Runs
     tables: KnownTables
     freshness: Freshness
+    sources: Sources
 
     def close(self) -> None: ...

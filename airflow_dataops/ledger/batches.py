@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_dataops.core.dead_letter import DeadLetter
-from airflow_dataops.core.offset import FileIdentity, Scalar
+from airflow_dataops.core.offset import CursorRange, FileIdentity, Scalar, ends_below, range_of_json
 from airflow_dataops.ledger import claims, deciding, freezing
 from airflow_dataops.ledger.base import (
     BatchContent,
@@ -20,6 +20,7 @@ from airflow_dataops.ledger.base import (
     PartitionName,
 )
 from airflow_dataops.ledger.encoding import RECORD_COLUMNS, content_of_json, record_of_row
+from airflow_dataops.ledger.source_names import is_of, named_now
 from airflow_dataops.ledger.tables import batch
 from airflow_dataops.storage.sql_database import SqlDatabase
 
@@ -93,10 +94,19 @@ class SqlBatches:
         with self._database.read() as connection:
             return tuple(content_of_json(data) for data in connection.execute(query.order_by(batch.c.sequence)).scalars())
 
+    def ended_below(self, table_key: str, cursor: str, low: Scalar) -> frozenset[str]:
+        query = sa.select(batch.c.batch_id, batch.c.range).where(
+            batch.c.table_key == table_key, batch.c.state == "committed", batch.c.range_kind == "cursor"
+        )
+        with self._database.read() as connection:
+            known = [(row.batch_id, range_of_json(row.range)) for row in connection.execute(query)]
+        mine = [(name, of.high) for name, of in known if isinstance(of, CursorRange) and of.cursor == cursor]
+        return frozenset(name for name, high in mine if ends_below(high, low))
+
     def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:
         query = _records()
         if source_id is not None:
-            query = query.where(batch.c.source_id == source_id)
+            query = query.where(is_of(batch.c.source_id, source_id))
         if table_key is not None:
             query = query.where(batch.c.table_key == table_key)
         newest = (batch.c.claimed_at.desc(), batch.c.table_key, batch.c.sequence.desc())
@@ -127,4 +137,4 @@ class SqlBatches:
 
 
 def _records() -> sa.Select[Any]:
-    return sa.select(*RECORD_COLUMNS)
+    return sa.select(*named_now(RECORD_COLUMNS))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.ledger.claims import lock_table
 from airflow_dataops.ledger.encoding import keep_schemas
+from airflow_dataops.ledger.source_names import is_of, named_now
 from airflow_dataops.ledger.tables import ddl_audit, drift_event, schema_history, schema_text
 from airflow_dataops.storage.sql_database import SqlDatabase
 from airflow_dataops.storage.sql_text import schema_of_json
@@ -69,9 +70,9 @@ class SqlDrift:
             return True
 
     def events(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]:
-        query = sa.select(drift_event).order_by(drift_event.c.id.desc()).limit(limit)
+        query = sa.select(*named_now(drift_event.c)).order_by(drift_event.c.id.desc()).limit(limit)
         if source_id is not None:
-            query = query.where(drift_event.c.source_id == source_id)
+            query = query.where(is_of(drift_event.c.source_id, source_id))
         with self._database.read() as connection:
             return tuple(
                 row.event | {

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_dataops.ledger.base import KnownTable
+from airflow_dataops.ledger.source_names import is_of, named_now
 from airflow_dataops.ledger.tables import batch, loaded_table, mark
 from airflow_dataops.storage.sql_database import SqlDatabase
 
@@ -19,7 +20,7 @@ class SqlKnownTables:
         self._database, self._clock = database, clock
 
     def of_source(self, source_id: str) -> tuple[KnownTable, ...]:
-        return self._all(loaded_table.c.source_id == source_id)
+        return self._all(is_of(loaded_table.c.source_id, source_id))
 
     def with_work(self) -> tuple[KnownTable, ...]:
         unfinished = sa.select(batch.c.table_key).where(batch.c.state.in_(("frozen", "decided")))
@@ -31,6 +32,7 @@ class SqlKnownTables:
 
     def _all(self, where: sa.ColumnElement[bool]) -> tuple[KnownTable, ...]:
         known = loaded_table.c
-        query: sa.Select[Any] = sa.select(known.table_key, known.source_id, known.source_table, known.target, known.committed_at)
+        columns = (known.table_key, known.source_id, known.source_table, known.target, known.committed_at)
+        query: sa.Select[Any] = sa.select(*named_now(columns))
         with self._database.read() as connection:
             return tuple(KnownTable(*row) for row in connection.execute(query.where(where).order_by(known.table_key)))

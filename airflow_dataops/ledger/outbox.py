@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_dataops.ledger.source_names import is_of, named_now
 from airflow_dataops.ledger.tables import asset_event, batch, dead_letter
 from airflow_dataops.storage.sql_database import ROWS_PER_STATEMENT, SqlDatabase
 
@@ -19,7 +20,7 @@ class SqlOutbox:
 
     def pending_assets(self, source_id: str) -> tuple[tuple[int, Mapping[str, Any]], ...]:
         query = sa.select(asset_event.c.id, asset_event.c.event).where(
-            asset_event.c.source_id == source_id, asset_event.c.told_at.is_(None)
+            is_of(asset_event.c.source_id, source_id), asset_event.c.told_at.is_(None)
         )
         with self._database.read() as connection:
             return tuple((row.id, row.event) for row in connection.execute(query.order_by(asset_event.c.id)))
@@ -37,7 +38,7 @@ class SqlOutbox:
     def dead_letters(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]:
         """Newest first, each with the state of its batch; `preview` has the record's shape, never its values."""
         query = (
-            sa.select(dead_letter, batch.c.state.label("batch_state"))
+            sa.select(*named_now(dead_letter.c), batch.c.state.label("batch_state"))
             .join(
                 batch,
                 (batch.c.table_key == dead_letter.c.table_key)
@@ -48,7 +49,7 @@ class SqlOutbox:
             .limit(limit)
         )
         if source_id is not None:
-            query = query.where(dead_letter.c.source_id == source_id)
+            query = query.where(is_of(dead_letter.c.source_id, source_id))
         with self._database.read() as connection:
             return tuple(
                 {

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_dataops.ledger.source_names import is_of, named_now
 from airflow_dataops.ledger.tables import run_result
 from airflow_dataops.storage.sql_database import SqlDatabase
 
@@ -31,9 +32,9 @@ class SqlRuns:
 
     def latest(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]:
         newest = (run_result.c.recorded_at.desc(), run_result.c.table_key)
-        query = sa.select(run_result).order_by(*newest).limit(limit)
+        query = sa.select(*named_now(run_result.c)).order_by(*newest).limit(limit)
         if source_id is not None:
-            query = query.where(run_result.c.source_id == source_id)
+            query = query.where(is_of(run_result.c.source_id, source_id))
         with self._database.read() as connection:
             return tuple(
                 {

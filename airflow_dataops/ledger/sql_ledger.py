@@ -13,7 +13,9 @@ from airflow_dataops.ledger.freshness import SqlFreshness
 from airflow_dataops.ledger.known_tables import SqlKnownTables
 from airflow_dataops.ledger.offsets import SqlOffsets
 from airflow_dataops.ledger.outbox import SqlOutbox
+from airflow_dataops.ledger.requests import SqlRequests
 from airflow_dataops.ledger.runs import SqlRuns
+from airflow_dataops.ledger.sources import SqlSources
 from airflow_dataops.ledger.tables import MIGRATIONS
 from airflow_dataops.storage.sql_database import SqlDatabase
 
@@ -35,8 +37,10 @@ class SqlLedger(Ledger):
         self.drift = SqlDrift(self._database, clock)
         self.outbox = SqlOutbox(self._database, clock)
         self.runs = SqlRuns(self._database, clock)
+        self.requests = SqlRequests(self._database, clock)
         self.tables = SqlKnownTables(self._database, clock)
         self.freshness = SqlFreshness(self._database, clock)
+        self.sources = SqlSources(self._database, clock)
 
     def __repr__(self) -> str:
         return f"SqlLedger({self._database.place})"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0003", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0005", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -76,13 +76,13 @@ batch = sa.Table(
     sa.Index("ix_dataops_batch_source", "source_id", "claimed_at"),
     sa.Index("ix_dataops_batch_run", "table_key", "run"),
     sa.Index("ix_dataops_batch_period", "table_key", "period_key"),
+    # The same condition for PostgreSQL stands in the migration only: naming it here would import that dialect for every ledger.
     sa.Index(
         "ux_dataops_batch_claim",
         "table_key",
         "scope",
         unique=True,
         sqlite_where=sa.text("state IN ('open', 'frozen', 'decided')"),
-        postgresql_where=sa.text("state IN ('open', 'frozen', 'decided')"),
     ),
 )
 
@@ -265,4 +265,51 @@ run_result = sa.Table(
     sa.Column("recorded_at", sa.Double, nullable=False),
     sa.Index("ix_dataops_run_source", "source_id", "recorded_at"),
     sa.Index("ix_dataops_run_recorded", "recorded_at"),
+)
+
+# Every row that a bundle has shown as a DAG, with its text as it was last good. `marked_as`: what the catalog says of its
+# tables, "" or "retired".
+source = sa.Table(
+    "dataops_source",
+    metadata,
+    sa.Column("source_id", sa.Text, primary_key=True),
+    sa.Column("bundle", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("row", sa.Text, nullable=False),
+    sa.Column("since", sa.Double, nullable=False),
+    sa.Column("delete_at", sa.Double),
+    sa.Column("renamed_to", sa.Text),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("marked_as", sa.Text, nullable=False),
+    sa.Index("ix_dataops_source_state", "state", "bundle"),
+    sa.Index("ix_dataops_source_marked_as", "marked_as", "state"),
+)
+
+# A name that was given up → the one of now, and the id that the state of both hangs on: the first of the chain.
+source_name = sa.Table(
+    "dataops_source_name",
+    metadata,
+    sa.Column("former", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, nullable=False, index=True),
+    sa.Column("state_id", sa.Text, nullable=False),
+    sa.Column("renamed_at", sa.Double, nullable=False),
+)
+
+# What somebody asked to be onboarded. `open_source_id` is the source while the request is open: one per name.
+request = sa.Table(
+    "dataops_request",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, nullable=False, index=True),
+    sa.Column("open_source_id", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("requested_by", sa.Text, nullable=False),
+    sa.Column("requested_at", sa.Double, nullable=False),
+    sa.Column("proposal", JsonText),
+    sa.Column("proposal_id", sa.Text),
+    sa.Column("shown_id", sa.Text),
+    sa.Column("decided_by", sa.Text),
+    sa.Column("decided_at", sa.Double),
+    sa.Column("built_at", sa.Double),
+    sa.UniqueConstraint("open_source_id", name="uq_dataops_request_open"),
 )

@@ -27,6 +27,15 @@ SECRET = "s3cr3t%2Fword"
         (f"me:{SECRET}@host", InventoryError, "its URL cannot be read"),
         (f"oracle+cx://me:{SECRET}@host/db", InventoryError, "-> sqlite or postgresql"),
         (f"postgresql+nodriver://me:{SECRET}@host/db", InventoryError, "nodriver is not installed"),
+        (f"postgresql://me:{SECRET}@host:port/db", InventoryError, "its URL cannot be read"),
+        (f"postgresql://me:{SECRET}@[::1/db", InventoryError, "its URL cannot be read"),
+        (f"sqlite://me:{SECRET}@host/ledger.db", InventoryError, "its URL cannot be read"),
+        ("sqlite:////tmp/a%00b/ledger.db", InventoryError, "its URL cannot be read"),
+        ("sqlite:///~no-such-user/ledger.db", InventoryError, "its URL cannot be read"),
+        ("sqlite:////tmp/ledger.db?timeout=soon", InventoryError, "its URL cannot be read"),
+        ("sqlite:////dev/null/ledger.db", InventoryError, "-> a file in a folder that is there or can be made"),
+        ("sqlite:////proc/no-such-process/ledger.db", InventoryError, "No such file or directory ->"),
+        ("sqlite:////tmp", InventoryError, "a folder -> a file"),
     ],
 )
 def test_what_cannot_be_opened_says_why_and_never_the_password(url: str, error: type[Exception], found: str) -> None:

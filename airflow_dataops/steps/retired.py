@@ -1,0 +1,69 @@
+"""The tables of retired sources say so in the catalog, and stop saying so when their row is back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from airflow_dataops.core.errors import ConflictError, DataOpsError
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.ledger.base import Ledger, SourceRecord
+from airflow_dataops.steps.run import Edges
+
+RETIRED = "dataops.retired"
+"""Table parameter with the day (UTC) on which the row was gone."""
+TRIES = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkResult:
+    """`tables` were changed; of the sources in `failed` (id → why) some were not, and the next look tries again."""
+
+    tables: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def mark_retired(ledger: Ledger, opened: Callable[[PipelineSpec], AbstractContextManager[Edges]]) -> MarkResult:
+    """Every table of a source that was retired, or is back, since the last look. `opened` gives the edges of a row, which need
+    no source. One source's failure never stops the others."""
+    changed: list[str] = []
+    failed: dict[str, str] = {}
+    for record in ledger.sources.to_mark():
+        try:
+            spec = PipelineSpec.model_validate_json(record.row)
+            with opened(spec) as edges:
+                for known in ledger.tables.of_source(record.source_id):
+                    changed += [known.target] if _mark(known.target, record, edges) else []
+            ledger.sources.marked(record)
+        except DataOpsError as error:
+            failed[record.source_id] = str(error)
+        except Exception as error:
+            log.exception("tables of %s could not be marked", record.source_id)
+            failed[record.source_id] = f"{type(error).__name__} that nobody expected; its traceback is in the log"
+    return MarkResult(tuple(changed), failed)
+
+
+def _mark(target: str, record: SourceRecord, edges: Edges) -> bool:
+    database, _, name = target.partition(".")
+    for _ in range(TRIES):
+        table = edges.catalog.get_table(database, name)
+        if table is None:
+            return False
+        parameters = {key: value for key, value in table.parameters.items() if key != RETIRED}
+        if record.state in ("retired", "deleted"):
+            parameters[RETIRED] = table.parameters.get(RETIRED) or time.strftime("%Y-%m-%d", time.gmtime(record.since))
+        if parameters == dict(table.parameters):
+            return False
+        try:
+            edges.catalog.alter_table(table, replace(table, parameters=parameters))
+            return True
+        except ConflictError as error:
+            log.info("table %s was changed by somebody else meanwhile: %s", target, error)
+    raise ConflictError(
+        f"Cannot mark table {target}: it was changed {TRIES} times meanwhile -> a quiet moment. The next look tries."
+    )
