@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_dataops.operators.drift_sync",
                     "airflow_dataops.operators.freshness",
                     "airflow_dataops.operators.load",
+                    "airflow_dataops.operators.onboard",
                     "airflow_dataops.operators.sweep",
                     "airflow_dataops.operators.verify",
                 ],

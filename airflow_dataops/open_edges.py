@@ -64,6 +64,7 @@ def open_edges(
     with ExitStack() as stack:
         ledger: Ledger = open_ledger(settings.ledger)
         stack.callback(ledger.close)
+        state_id = state_id_of(spec, ledger) if spec is not None else None
         lake = open_named_lake(target.lake, settings, platform, resolve)
         stack.callback(lake.close)
         dead_letters = open_dead_letters(spec.dead_letters.conn_id if spec else None, settings, resolve)
@@ -87,7 +88,15 @@ def open_edges(
             dead_after_seconds=settings.dead_after_seconds,
             grace_seconds=settings.grace_seconds,
             progress=progress or _unwatched,
+            state_id=state_id,
         )
+
+
+def state_id_of(spec: PipelineSpec, ledger: Ledger) -> str:
+    """The id that the row's state hangs on. A rename that nobody has recorded yet is recorded here, before anything is claimed."""
+    if spec.renamed_from is not None:
+        return ledger.sources.carry(spec.id, f"{spec.domain}.{spec.renamed_from}")
+    return ledger.sources.state_id(spec.id)
 
 
 class _NoSource:

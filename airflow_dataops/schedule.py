@@ -12,6 +12,7 @@ periods follow each other without gap or overlap, each with a key of its own.
 
 from __future__ import annotations
 
+import copy
 import re
 import zlib
 from dataclasses import dataclass
@@ -93,11 +94,12 @@ def parse_schedule(text: str, timezone: str = "UTC") -> Schedule:
     if len(cron.split()) != 5:
         raise _bad(text, f"{len(cron.split())} fields")
     try:
-        fields = croniter.expand(cron)[0]
-        croniter(cron, _REFERENCE).get_next(datetime)
+        walker = _walker(cron, _REFERENCE)
+        if walker.expanded[2:] != [["*"]] * 3:  # a cron of minutes and hours alone always fires
+            walker.get_next(datetime)
     except (CroniterError, ValueError, AttributeError, OverflowError) as error:
         raise _bad(text, str(error)) from error
-    grid, key_format = _grid(cron, fields)
+    grid, key_format = _grid(cron, walker.expanded)
     return Schedule(text, timezone, "cron", cron, grid, key_format)
 
 
@@ -138,9 +140,21 @@ def _clock_changes_near(moment: datetime, zone: ZoneInfo) -> bool:
     return len({(moment + d).astimezone(zone).utcoffset() for d in (-_AROUND, timedelta(), _AROUND)}) > 1
 
 
+def _walker(cron: str, wall: datetime) -> croniter:
+    """Goes from tick to tick, beginning at the wall-clock time. Airflow asks some twenty times per DAG that it stores."""
+    walker = copy.copy(_parsed(cron))  # shallow: a walker changes its own moment, never the parsed fields
+    walker.set_current(wall, force=True)
+    return walker
+
+
+@lru_cache(maxsize=4096)
+def _parsed(cron: str) -> croniter:
+    return croniter(cron, _REFERENCE)
+
+
 def _ticks_around(cron: str, wall: datetime, zone: ZoneInfo) -> list[datetime]:
     """All ticks of a few days, in order of time, which near a change of the clock is not that of wall-clock times."""
-    ticks, walker = set(), croniter(cron, wall - 2 * _AROUND)
+    ticks, walker = set(), _walker(cron, wall - 2 * _AROUND)
     while (tick := walker.get_next(datetime)) <= wall + 2 * _AROUND:
         ticks.add(_instant(tick, zone).astimezone(UTC))
     return [t.astimezone(zone) for t in sorted(ticks)]
@@ -154,7 +168,7 @@ def next_tick(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
             if tick.timestamp() > after.timestamp():
                 return tick
         wall += 2 * _AROUND
-    return _instant(croniter(cron, wall).get_next(datetime), zone)
+    return _instant(_walker(cron, wall).get_next(datetime), zone)
 
 
 def last_tick(cron: str, zone: ZoneInfo, at: datetime) -> datetime:
@@ -166,7 +180,7 @@ def last_tick(cron: str, zone: ZoneInfo, at: datetime) -> datetime:
                 return tick
         wall -= 2 * _AROUND
     # croniter counts in whole seconds and `get_prev` is strict: the next second's predecessor may be `at` itself.
-    return _instant(croniter(cron, wall.replace(microsecond=0) + timedelta(seconds=1)).get_prev(datetime), zone)
+    return _instant(_walker(cron, wall.replace(microsecond=0) + timedelta(seconds=1)).get_prev(datetime), zone)
 
 
 def _boundaries(schedule: Schedule) -> str:
@@ -280,6 +294,6 @@ def jitter_seconds(spec: PipelineSpec) -> int:
 @lru_cache(maxsize=4096)
 def _shortest_seconds(grid: str) -> int:
     """The shortest of some periods, on a wall clock that never changes."""
-    walker = croniter(grid, _REFERENCE)
+    walker = _walker(grid, _REFERENCE)
     ticks = [walker.get_next(datetime) for _ in range(8)]
     return min(int((b - a).total_seconds()) for a, b in pairwise(ticks))

@@ -96,6 +96,18 @@ OPTIONS = (
         "Airflow connection with the login for it: login and password, or a token as the password without a login.",
     ),
     Option(
+        "retire_most_rows",
+        "100",
+        "How many rows may be removed from the inventory in one edit; more are taken for an accident, and nothing changes.",
+        kind="integer",
+    ),
+    Option(
+        "retire_most_percent",
+        "25",
+        "What share of the rows may be removed in one edit, in percent (five rows always may). 100: no limit but the number.",
+        kind="integer",
+    ),
+    Option(
         "maintenance_schedule",
         "*/5 * * * *",
         "When the DAG `dataops_maintenance` runs: a cron expression, a preset, or `none` for by hand only.",
@@ -123,6 +135,8 @@ class Settings:
     grace_seconds: int
     airflow_url: str
     airflow_conn_id: str
+    retire_most_rows: int
+    retire_most_percent: int
     maintenance_schedule: str
 
     @property

@@ -22,7 +22,7 @@ from airflow_dataops.core.options import OPTION_MODELS
 from airflow_dataops.core.spec import SourceSpec, Spec
 from dag_factory.inventory.fields import known_fields, unknown_key
 from dag_factory.inventory.secret_text import HIDDEN, is_secret_place, secret_kind, secret_message, shown
-from dag_factory.inventory.yaml_text import flow
+from dag_factory.inventory.yaml_text import list_item
 
 MAX_BYTES = 10_000_000
 _DELIMITERS = ",;\t|"
@@ -247,7 +247,5 @@ def to_yaml(domain: str, rows: Sequence[dict[str, Any]]) -> str:
     """A domain file with these rows, that the inventory's own reader reads back to the same."""
     lines = ["version: 1", f"domain: {domain}", "sources:" if rows else "sources: []"]
     for row in rows:
-        fields = [("name", row["name"]), *((k, v) for k, v in row.items() if k != "name")]
-        for index, (name, value) in enumerate(fields):
-            lines.append(f"  {'-' if index == 0 else ' '} {name}: {flow(value)}")
+        lines += list_item({"name": row["name"], **row})
     return "\n".join(lines) + "\n"

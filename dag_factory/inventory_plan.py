@@ -7,7 +7,7 @@ that stands for all tables it matches and of which the row says nothing more pre
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec, SourceSpec, TableEntry, is_glob
 from airflow_dataops.core.table_spec import TableSpec, bare_name, fill, is_selected, table_spec
+from dag_factory.bundle.retirement import Limits
 from dag_factory.inventory import Inventory, Problem
 from dag_factory.inventory.secret_text import hidden
 from dag_factory.inventory_dangers import Danger, place_of, removed, row_dangers, table_dangers
@@ -133,6 +134,18 @@ def plan_inventory(before: Inventory, after: Inventory) -> InventoryPlan:
     return InventoryPlan(tuple(plans), unchanged, tuple(sorted(unreadable)), after.problems)
 
 
+def with_mass_removal(plan: InventoryPlan, known: int, limits: Limits) -> InventoryPlan:
+    """The plan, with a problem when it removes so many of the `known` rows that the bundle would take it for an accident."""
+    gone = sum(danger.code == "removed" for danger in plan.dangers)
+    if gone <= limits.most(known):
+        return plan
+    message = (
+        f"removes {gone} of {known} rows -> at most {limits.most(known)} at once: the inventory bundle would take it for an "
+        "accident and change nothing. Do it in steps, or raise `retire_most_rows` and `retire_most_percent` first"
+    )
+    return replace(plan, problems=(Problem("error", "inventory", 1, "", "", message), *plan.problems))
+
+
 def _file_is_broken(source_id: str, after: Inventory) -> bool:
     """Whether the file of this source has errors and gave no row at all, so that the row may still stand in it."""
     domain = source_id.partition(".")[0]
@@ -244,9 +257,7 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> tuple[FieldCh
     )
 
 
-def _platform_changes(
-    old: PipelineSpec, new: PipelineSpec, was: PlatformSpec, becomes: PlatformSpec
-) -> tuple[FieldChange, ...]:
+def _platform_changes(old: PipelineSpec, new: PipelineSpec, was: PlatformSpec, becomes: PlatformSpec) -> tuple[FieldChange, ...]:
     """Of the lake and the catalog that the row names before and after, where they are called the same."""
     found: list[FieldChange] = []
     for name in {old.target.lake} & {new.target.lake}:
@@ -261,9 +272,7 @@ def _platform_fields(path: str, was: Any, becomes: Any) -> tuple[FieldChange, ..
     return _differences(before, after)
 
 
-def _dag_changes(
-    old: PipelineSpec | None, new: PipelineSpec, was: PlatformSpec, becomes: PlatformSpec
-) -> tuple[FieldChange, ...]:
+def _dag_changes(old: PipelineSpec | None, new: PipelineSpec, was: PlatformSpec, becomes: PlatformSpec) -> tuple[FieldChange, ...]:
     before = _dag(old, was) if old is not None else {}
     after = _dag(new, becomes)
     if old is None:

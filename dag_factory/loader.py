@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 from airflow_dataops.core.errors import DataOpsError, InventoryError
@@ -72,14 +73,18 @@ def source_id_of(dag_id: str) -> str:
 
 
 def _rendered(found: Inventory, namespace: MutableMapping[str, Any]) -> list[str]:
-    """Renders the enabled rows into the namespace; returns what could not be rendered, as text."""
-    from dag_factory.render import render
+    """Renders the enabled rows into the namespace; returns what could not be rendered, as text. Outside a task also what
+    Airflow would refuse afterwards, with all that stands in the same file."""
+    from dag_factory.acceptance import accepted
+    from dag_factory.render import render, wanted_dag_id
 
+    in_task = wanted_dag_id() is not None
     problems = []
     for row in found.rows:
         if row.enabled:
+            make = partial(render, row, found.platform)
             try:
-                namespace[row.dag_id] = render(row, found.platform)
+                namespace[row.dag_id] = make() if in_task else accepted(make)
             except DataOpsError as error:
                 problems.append(f"{row.file}:{row.line} {row.id}: {error}")
             except Exception as error:  # what a row makes Airflow stumble over must not cost its neighbours their DAGs

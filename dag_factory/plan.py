@@ -44,14 +44,21 @@ class DagPlan:
         return {**asdict(self), "start_date": self.start_date.isoformat(), "tags": list(self.tags)}
 
 
-def plan_dag(spec: PipelineSpec, pools: Collection[str] = ()) -> DagPlan:
-    """The plan of a row. `pools` are those that `platform.yaml` declares. InventoryError when Airflow could not take it.
+def source_pool(spec: PipelineSpec) -> str | None:
+    """The Airflow pool that keeps a source system from being overrun: the row's own, else one called like its connection."""
+    return spec.limits.pool or spec.conn_id
 
-    Tasks run in `limits.pool` if the row names one; else in the pool called like the connection, if the platform declares
-    it; else in Airflow's default pool: a task in a pool that does not exist would wait for ever, without a word.
+
+def plan_dag(spec: PipelineSpec, pools: Collection[str] | None = ()) -> DagPlan:
+    """The plan of a row. InventoryError when Airflow could not take it.
+
+    `pools` are those that `platform.yaml` declares; None where every `source_pool` is there, because the inventory bundle
+    makes them. Tasks run in `limits.pool` if the row names one; else in the pool called like the connection, if there is one;
+    else in Airflow's default pool: a task in a pool that does not exist would wait for ever, without a word.
     """
     schedule = parse_schedule(spec.schedule, spec.timezone)
-    by_connection = spec.conn_id if spec.conn_id in pools else None
+    pool = source_pool(spec)
+    exists = pools is None or pool in pools or pool == spec.limits.pool
     return DagPlan(
         dag_id=spec.dag_id,
         source_id=spec.id,
@@ -65,13 +72,19 @@ def plan_dag(spec: PipelineSpec, pools: Collection[str] = ()) -> DagPlan:
         owner=spec.owner,
         tags=_tags(spec),
         doc=_doc(spec),
-        pool=spec.limits.pool or by_connection or DEFAULT_POOL,
+        pool=(pool if exists else None) or DEFAULT_POOL,
         priority=spec.limits.priority,
         retries=spec.limits.retries,
         retry_delay_seconds=RETRY_DELAY_SECONDS,
         timeout_seconds=spec.limits.timeout_seconds,
         notify=spec.notify,
     )
+
+
+def check_plan(spec: PipelineSpec) -> None:
+    """Raises what `plan_dag` would raise, without the plan: a fleet is compiled by whoever needs none of its plans."""
+    jitter_seconds(spec)  # and with it the schedule
+    _tags(spec)
 
 
 def _tags(spec: PipelineSpec) -> tuple[str, ...]:
@@ -96,7 +109,7 @@ def _doc(spec: PipelineSpec) -> str:
     return f"{about}\n\n{facts}" if about else facts
 
 
-MAINTENANCE_DAG_ID = "dataops_maintenance"
+MAINTENANCE_DAG_ID, ONBOARD_DAG_ID = "dataops_maintenance", "dataops_onboard"
 MAINTENANCE_TIMEOUT_SECONDS = 3600
 MAINTENANCE_DOC = (
     "Every table of the inventory that is not at rest: what a dead run left decided or proved is finished, readers are shown "
@@ -115,7 +128,7 @@ class MaintenancePlan:
     doc: str = MAINTENANCE_DOC
 
 
-def plan_maintenance(schedule: str) -> MaintenancePlan:
+def plan_maintenance(schedule: str, dag_id: str = MAINTENANCE_DAG_ID) -> MaintenancePlan:
     """The plan, from the setting `maintenance_schedule`. InventoryError when it is no cron, preset or `none`."""
     parsed = parse_schedule(schedule)
     if parsed.kind == "continuous":
@@ -123,4 +136,4 @@ def plan_maintenance(schedule: str) -> MaintenancePlan:
             "Cannot use setting [dataops] maintenance_schedule: '@continuous' -> five cron fields, a preset, or none. Without a "
             "pause it would do nothing else but look. Use for example '*/5 * * * *'."
         )
-    return MaintenancePlan(parsed.cron)
+    return MaintenancePlan(parsed.cron, dag_id)

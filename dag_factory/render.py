@@ -30,9 +30,10 @@ from dag_factory.inventory import Inventory
 from dag_factory.plan import DagPlan, MaintenancePlan, plan_dag
 
 
-def render(spec: PipelineSpec, platform: PlatformSpec | None = None) -> DAG:
-    """The DAG of a resolved row."""
-    return render_plan(plan_dag(spec, platform.pools if platform else ()), spec, platform)
+def render(spec: PipelineSpec, platform: PlatformSpec | None = None, *, source_pools: bool = False) -> DAG:
+    """The DAG of a resolved row. `source_pools`: every source system has its pool in Airflow, see `plan_dag`."""
+    declared = platform.pools if platform else ()
+    return render_plan(plan_dag(spec, None if source_pools else declared), spec, platform)
 
 
 def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None = None) -> DAG:
@@ -43,6 +44,8 @@ def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None
         "owner": plan.owner,
         "pool": plan.pool,
         "priority_weight": plan.priority,
+        # As the row says it: Airflow's default adds up what comes after a task, so every `discover` would go before any `load`.
+        "weight_rule": "absolute",
         "retries": plan.retries,
         "retry_delay": timedelta(seconds=plan.retry_delay_seconds),
         "retry_exponential_backoff": 2,

@@ -157,7 +157,7 @@ def test_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
 
 def test_make_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "run", "test", "soak", "bench", "lint", "lock", "clean"):
+    for target in ("setup", "run", "fleet", "test", "soak", "bench", "lint", "lock", "clean"):
         assert re.search(rf"^\s*make {target}\s+\S", shown, re.MULTILINE), target
 
 

@@ -145,6 +145,11 @@ def range_of_json(data: dict[str, Any]) -> OffsetRange:
     raise ValueError(f"Cannot read range of kind {data['kind']!r} -> everything, cursor or files.")
 
 
+def ends_below(high: Scalar | None, low: Scalar) -> bool:
+    """Whether everything up to `high` is below `low`. False when that is not known, or the two have no order."""
+    return high is not None and scalar_kind(high) == scalar_kind(low) and bool(high < low)  # type: ignore[operator]
+
+
 def overlaps(a: CursorRange, b: CursorRange) -> bool:
     """Whether two ranges over the same cursor share a possible value. Values must be of one comparable type."""
 

@@ -114,6 +114,10 @@ class PrivacySpec(Spec):
     columns: dict[Glob, Literal["keep", "mask", "hash", "drop"]] = Field(default_factory=dict)
     key_conn_id: str | None = None
 
+    def __hash__(self) -> int:
+        # Without one, which a map keeps pydantic from making, the default would be copied deep for every row.
+        return hash((self.mode, frozenset(self.columns.items()), self.key_conn_id))
+
 
 class LimitsSpec(Spec):
     """What one source may take from Airflow and from its system."""
@@ -180,6 +184,7 @@ class SourceSpec(Spec):
     limits: LimitsSpec = LimitsSpec()
     rules: tuple[RuleSpec, ...] = ()
     freshness_seconds: int | None = Field(None, ge=1, le=MOST_SECONDS)
+    retired_days: int = Field(30, ge=0, le=36_525)
     notify: tuple[str, ...] = ()
     approvers: tuple[str, ...] = ()
     owner: str = Field(min_length=1)

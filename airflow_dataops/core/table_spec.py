@@ -41,12 +41,14 @@ class TableSpec:
     standards: StandardsSpec
     dead_letters: DeadLettersSpec
     timezone: str
+    state_id: str | None = None
 
     @property
     def key(self) -> str:
         """The ledger's name of this table: `<source id>:<source table> -> <database>.<table>`. All state hangs on it; a row
-        that is given another target begins anew there, and leaves the old table as it is."""
-        return f"{self.source_id}:{self.source_table} -> {self.database}.{self.table}"
+        that is given another target begins anew there, and leaves the old table as it is. A renamed source goes on under
+        the id that its state began with (`state_id`)."""
+        return f"{self.state_id or self.source_id}:{self.source_table} -> {self.database}.{self.table}"
 
     @property
     def name(self) -> str:
@@ -60,8 +62,9 @@ def is_selected(spec: PipelineSpec, source_table: str) -> bool:
     return any(fnmatch.fnmatchcase(source_table, _glob_of(entry)) for entry in spec.tables)
 
 
-def table_spec(spec: PipelineSpec, source_table: str) -> TableSpec:
-    """The row narrowed to one table: every matching `tables` entry is laid over it, the last match wins per field."""
+def table_spec(spec: PipelineSpec, source_table: str, state_id: str | None = None) -> TableSpec:
+    """The row narrowed to one table: every matching `tables` entry is laid over it, the last match wins per field. `state_id`
+    is what the ledger says (`Sources.state_id`); only `key` depends on it."""
     parts: dict[str, Spec] = {
         "read": spec.read, "write": spec.write, "target": spec.target,
         "contract": spec.contract, "privacy": spec.privacy, "standards": spec.standards,
@@ -84,6 +87,7 @@ def table_spec(spec: PipelineSpec, source_table: str) -> TableSpec:
         table=sanitise(fill(target.table, words)),
         dead_letters=spec.dead_letters,
         timezone=spec.timezone,
+        state_id=state_id,
         **parts,  # type: ignore[arg-type]
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow.sdk.configuration import conf
+
 from airflow_dataops.operators.step import StepOperator
 
 if TYPE_CHECKING:
@@ -14,9 +16,12 @@ class DiscoverOperator(StepOperator):
     """Returns the selected tables as packs: lists of table names, one list per mapped `load` task."""
 
     def run_step(self, context: Context) -> list[list[str]]:
-        from airflow_dataops.steps.discover import discover
+        from airflow_dataops.steps.discover import discover, pack
 
         with self.edges(context) as edges:
             result = discover(self.row, edges)
-        self.log.info("%s: %s tables in %s packs", self.row.id, len(result.tables), len(result.packs))
-        return [list(pack) for pack in result.packs]
+        # More elements than this Airflow maps over would fail the run: fewer, larger packs.
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        packs = result.packs if len(result.packs) <= most else pack(result.tables, most)
+        self.log.info("%s: %s tables in %s packs", self.row.id, len(result.tables), len(packs))
+        return [list(names) for names in packs]

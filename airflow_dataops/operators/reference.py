@@ -13,6 +13,14 @@ from airflow_dataops.operators.fleet import FleetOperator
 from airflow_dataops.operators.freshness import FreshnessOperator
 from airflow_dataops.operators.load import LoadOperator
 from airflow_dataops.operators.notify import DataOpsNotifier
+from airflow_dataops.operators.onboard import (
+    ApproveOperator,
+    BuildOperator,
+    CheckRequestOperator,
+    FirstRunOperator,
+    OnboardOperator,
+    ProposeOperator,
+)
 from airflow_dataops.operators.step import StepOperator
 from airflow_dataops.operators.sweep import SweepOperator
 from airflow_dataops.operators.verify import FingerprintOperator
@@ -61,7 +69,7 @@ def _operators() -> str:
         "",
         "The factory makes the DAG of a row from these four tasks: `discover` → `drift_sync` → `load` → `verify`. Beside them",
         "there is one DAG for the whole fleet, `dataops_maintenance`, with the tasks `sweep` and `freshness`; the setting",
-        "`maintenance_schedule` says when it runs.",
+        "`maintenance_schedule` says when it runs. The DAG `dataops_onboard` [adds rows by a form](../onboarding.md).",
         "",
         "## Operators of a row",
         "",
@@ -81,6 +89,13 @@ def _operators() -> str:
     for task_id, of_fleet in {"sweep": SweepOperator, "freshness": FreshnessOperator}.items():
         lines += [f"## {of_fleet.__name__}", "", f"Task `{task_id}`, `{of_fleet.__module__}`.", ""]
         lines += [inspect.getdoc(of_fleet) or "", ""]
+    lines += ["## Operators of onboarding", "", inspect.getdoc(OnboardOperator) or "", ""]
+    steps: dict[str, type] = {
+        "check": CheckRequestOperator, "propose": ProposeOperator, "approve": ApproveOperator, "build": BuildOperator,
+        "first_run": FirstRunOperator,
+    }  # fmt: skip
+    for task_id, step in steps.items():
+        lines += [f"## {step.__name__}", "", f"Task `{task_id}`, `{step.__module__}`.", "", inspect.getdoc(step) or "", ""]
     for helper in (PeriodTimetable, DataOpsNotifier):
         lines += [f"## {helper.__name__}", "", f"`{helper.__module__}`.", "", inspect.getdoc(helper) or "", ""]
     return "\n".join(lines)

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 class SweepOperator(FleetOperator):
     """Finishes what dead runs left decided or proved, shows readers what is decided, and deletes what was replaced, for every
-    table of the inventory that the ledger knows to be not at rest. No source has to be up.
+    table of the inventory that the ledger knows to be not at rest. Tables of retired sources are marked in the catalog. No source
+    has to be up.
 
     A batch that a live run holds is left alone. Every failing table is reported, then the task fails.
     """
 
     def run_step(self, context: Context) -> None:
         from airflow_dataops.ledger import open_ledger
+        from airflow_dataops.steps.retired import mark_retired
         from airflow_dataops.steps.sweep import sweep
 
         fleet, ti = self.fleet(), context["ti"]
@@ -39,6 +41,7 @@ class SweepOperator(FleetOperator):
         ledger = open_ledger(load_settings(self.settings).ledger)
         try:
             result = sweep(fleet.rows, ledger, opened)
+            marked = mark_retired(ledger, opened)
         finally:
             ledger.close()
         for table in result.tables:
@@ -51,6 +54,10 @@ class SweepOperator(FleetOperator):
             notify_held(spec, context, [t.target for t in result.tables if t.source_id == spec.id and t.held], "by a run that died")
         if result.strangers:
             self.log.warning("sources without a row that the ledger has work of: %s", ", ".join(result.strangers))
+        if marked.tables:
+            self.log.info("tables that say now whether their source is retired: %s", ", ".join(marked.tables))
+        for source_id, why in marked.failed.items():
+            self.log.warning("the tables of %s do not say yet whether it is retired: %s", source_id, why)
         if result.failures:
             named = "; ".join(f"{t.target} ({t.error_code}: {t.error})" for t in result.failures[:5])
             more = f"; and {len(result.failures) - 5} more" if len(result.failures) > 5 else ""

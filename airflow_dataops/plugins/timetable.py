@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from pendulum import DateTime
 
 
+@lru_cache(maxsize=1024)
+def _known(kind: type[PeriodTimetable], schedule: str, timezone: str, jitter_seconds: int) -> PeriodTimetable:
+    return kind(schedule, timezone=timezone, jitter_seconds=jitter_seconds)
+
+
+SHOWN_CHARACTERS = 200
+"""Of a schedule. Airflow keeps 1,000 of the whole tooltip; a longer one would keep all DAGs of its file out of the database."""
+
+
 class PeriodTimetable(CronPartitionTimetable):
     """Runs whose key is the calendar period just ended.
 
@@ -51,11 +61,14 @@ class PeriodTimetable(CronPartitionTimetable):
 
     def _describe_with_dom_dow_fix(self, expression: str) -> str:
         """Airflow's tooltip. The base class would describe the period boundaries, at a millisecond per DAG."""
-        return f"{self._schedule.text} ({self._schedule.timezone}), one run per period"
+        text = self._schedule.text
+        shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+        return f"{shown} ({self._schedule.timezone}), one run per period"
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> PeriodTimetable:
-        return cls(data["schedule"], timezone=data["timezone"], jitter_seconds=data.get("jitter_seconds", 0))
+        # Airflow does it up to seventeen times for each DAG that it stores, and nobody changes a timetable.
+        return _known(cls, data["schedule"], data["timezone"], data.get("jitter_seconds", 0))  # type: ignore[arg-type]
 
     def serialize(self) -> dict[str, Any]:
         data: dict[str, Any] = {"schedule": self._schedule.text, "timezone": self._schedule.timezone}

@@ -57,7 +57,7 @@ def drift_sync(spec: PipelineSpec, edges: Edges, tables: Sequence[SourceTable]) 
 def _sync(spec: PipelineSpec, edges: Edges, declared: SourceTable) -> tuple[str, Any]:
     if "problem" in declared.traits:
         raise InventoryError(declared.traits["problem"])
-    table = table_spec(spec, declared.name)
+    table = table_spec(spec, declared.name, edges.state_id)
     observed = privacy_schema(declared.schema, plan_privacy(declared.schema.names, table.privacy))
     current = current_table(edges, table)
     plan = plan_table(table, current, observed)

@@ -66,7 +66,7 @@ def _expected(spec: PipelineSpec, ledger: Ledger) -> dict[str, float | None]:
     for known in ledger.tables.of_source(spec.id):
         if is_selected(spec, known.source_table):
             table = table_spec(spec, known.source_table)
-            if table.key == known.table_key:  # else the row has sent it elsewhere since
+            if table.name == known.target:  # else the row has sent it elsewhere since
                 found[table.name] = known.committed_at
     return found or {NO_TABLE: None}
 

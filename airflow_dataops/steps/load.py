@@ -45,7 +45,7 @@ def load_table(spec: PipelineSpec, edges: Edges, run: Run, source_table: str) ->
     started = time.perf_counter()
     table: TableSpec | None = None
     try:
-        table = table_spec(spec, source_table)
+        table = table_spec(spec, source_table, edges.state_id)
         edges.progress(Progress(source_table, "start"))
         result = _load(table, edges, run)
     except DataOpsError as error:
@@ -54,9 +54,22 @@ def load_table(spec: PipelineSpec, edges: Edges, run: Run, source_table: str) ->
     except Exception as error:
         log.exception("table %s failed unexpectedly", source_table)
         result = TableResult.of_error(table, source_table, error)
-    result = replace(result, seconds=time.perf_counter() - started)
-    edges.ledger.runs.record(run.token, spec.id, f"{spec.id}:{source_table}", result.to_json())
+    result = _recorded(replace(result, seconds=time.perf_counter() - started), spec, edges, run)
     edges.progress(Progress(source_table, result.outcome, result.accounting.rows_read))
+    return result
+
+
+def _recorded(result: TableResult, spec: PipelineSpec, edges: Edges, run: Run) -> TableResult:
+    """The result, told to the ledger. A table that could not be told of has failed, whatever is published of it: `verify` would
+    miss it, and its retry finds it done and tells. An error that it had before says more and stays."""
+    try:
+        edges.ledger.runs.record(run.token, spec.id, f"{spec.id}:{result.source_table}", result.to_json())
+    except Exception as error:
+        log.exception("the result of table %s (%s) could not be recorded", result.source_table, result.outcome)
+        if result.outcome == "failed":
+            return result
+        failed = TableResult.of_error(None, result.source_table, error)
+        return replace(failed, target=result.target, accounting=result.accounting, seconds=result.seconds)
     return result
 
 

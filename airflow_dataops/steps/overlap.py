@@ -15,9 +15,8 @@ from airflow_dataops.core.comparison import Comparison, compare
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.fingerprint import row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
-from airflow_dataops.core.offset import CursorRange, Scalar, scalar_kind
+from airflow_dataops.core.offset import CursorRange, Scalar, ends_below
 from airflow_dataops.core.privacy import Action
-from airflow_dataops.core.profile import ColumnProfile
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import AtLeast
 from airflow_dataops.ledger.base import Claim
@@ -108,7 +107,9 @@ def stored_since(
     if low is None or column not in plan.schema:
         return known
     paths = [e.path for d in edges.ledger.decisions.current(table.key).values() for e in edges.lake.list(d.location)]
-    paths = [path for path in paths if not _is_of(path, but_batch)]
+    # What nearly all batches of a table have read is below the zone: their files are not even opened.
+    left_out = {but_batch, *edges.ledger.batches.ended_below(table.key, cursor, low)}
+    paths = [path for path in paths if _writer_of(path) not in left_out]
     waiting = [str(f["path"]) for c in edges.ledger.batches.held(table.key) for part in c.partitions for f in part.files]
     if table.write.mode == "merge" and not held:
         schema, as_is = plan.schema.to_arrow(), Counter[bytes]()
@@ -120,7 +121,8 @@ def stored_since(
     read = pa.schema([f for f in plan.schema.to_arrow() if f.name in now])
     for path in (*paths, *waiting):
         footer = edges.lake.footer(path)
-        if _ends_below(footer.profile.columns.get(column), low):  # nearly all files of a table: their footer is enough
+        of = footer.profile.columns.get(column)
+        if of is not None and ends_below(of.high, low):  # the file itself says that no row of it is in the zone
             continue
         comparison = compare(footer.schema, hidden_columns(footer), read, now, edges.privacy_key, table.contract)
         if column not in comparison.columns:  # its position has no common type: such a batch is refused, long before
@@ -129,12 +131,6 @@ def stored_since(
         for rows in edges.lake.read([path], comparison.schema, where=AtLeast(column, low)):
             counts.update(p.tobytes() for p in comparison.of_stored(rows, edges.privacy_key))
     return known
-
-
-def _ends_below(of: ColumnProfile | None, low: Scalar) -> bool:
-    """Whether the file itself says that no row of it is in the zone."""
-    high = of.high if of is not None else None
-    return high is not None and scalar_kind(high) == scalar_kind(low) and bool(high < low)  # type: ignore[operator]
 
 
 def _everything(schema: pa.Schema) -> Comparison:
@@ -158,5 +154,6 @@ def _strike(counts: Counter[bytes], prints: Words, rows: NDArray[np.intp], new: 
             new[row] = False
 
 
-def _is_of(path: str, batch_id: str | None) -> bool:
-    return batch_id is not None and path.rsplit("/", 1)[-1].startswith(f"{batch_id}-g")
+def _writer_of(path: str) -> str:
+    """The batch that alone has written a file; what begins the name of a file with the rows of several is no batch's id."""
+    return path.rsplit("/", 1)[-1].partition("-g")[0]

@@ -3,12 +3,13 @@ finish it; every effect may be repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable
 from airflow_dataops.core.errors import ConflictError, ForeignChangeError, HoldError, ProofError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
 from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar
+from airflow_dataops.core.partition_name import parse_partition_name
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, PartitionName
@@ -53,7 +54,7 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
         decisions = edges.ledger.decisions.mark(table.key, names, claim.writer)
         _join_objects(table, claim, content, decisions, edges)
         project(table, decisions, edges)
-        current, differing = against_catalog(table, decisions, edges)
+        current, differing = against_catalog(table, names, edges)
         if differing:
             continue
         try:
@@ -149,14 +150,15 @@ def project(table: TableSpec, decisions: Mapping[PartitionName, Decision], edges
 
 
 def against_catalog(
-    table: TableSpec, decisions: Mapping[PartitionName, Decision], edges: Edges
+    table: TableSpec, names: Collection[PartitionName], edges: Edges
 ) -> tuple[dict[PartitionName, Decision], list[Decision]]:
-    """Reads the catalog, then the ledger, about the partitions of these decisions: what stands now, and what of it the catalog
-    does not show, but an older decision of ours, or none (a writer that woke up late, or we were overtaken): project again. An
-    append decides the same place anew, so the place alone does not tell. ForeignChangeError when it was never ours."""
-    shown = edges.catalog.get_partitions(table.database, table.table, [d.values for d in decisions.values()])
+    """Reads the catalog, then the ledger, about these partitions, in that order and each once: what stands now, and what of it
+    the catalog does not show, but an older decision of ours, or none (a writer that woke up late, or we were overtaken): project
+    again. An append decides the same place anew, so the place alone does not tell. ForeignChangeError when it was never ours."""
+    asked = [tuple(value for _, value in parse_partition_name(name)) for name in names]
+    shown = edges.catalog.get_partitions(table.database, table.table, asked)
     seen = {p.values: (p.location, p.epoch) for p in shown}
-    current = edges.ledger.decisions.current(table.key, list(decisions))
+    current = edges.ledger.decisions.current(table.key, list(names))
     differing = [d for d in current.values() if seen.get(d.values) != (edges.lake.uri(d.location), d.epoch)]
     if differing:
         refuse_foreign(table, {d.name: d.values for d in differing}, edges)

@@ -111,12 +111,7 @@ def _full(table: TableSpec, run: Run, edges: Edges) -> ClaimRequest:
 
 def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> ClaimRequest:
     period, cursor = run.period, _cursor(table, declared)
-    now = edges.source.now() or edges.clock()
-    if now < period.end.timestamp() + table.read.lag_seconds:
-        raise BusyError(
-            f"Cannot read {table.key} for {period.key}: the period ends {period.end.isoformat()} (+{table.read.lag_seconds} s) "
-            "-> over, by the source's clock. Rows could still arrive. It is tried again."
-        )
+    _refuse_unfinished(table, period, edges)
     # Refuses rows with NULL in the cursor: no period would ever have them.
     edges.source.high_cursor(table.source_table, cursor[0], table.read.query)
     low, high = (_as_cursor(at, cursor[1], table) for at in (period.start, period.end))
@@ -124,9 +119,20 @@ def _window(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> 
     return _request(table, run, edges, read, scope=scope_of(table, period), exclusive=table.write.mode == "append")
 
 
+def _refuse_unfinished(table: TableSpec, period: Period, edges: Edges) -> None:
+    """BusyError when rows of the period could still arrive: its range would be closed without them, and never read again."""
+    now = edges.source.now() or edges.clock()
+    if now < period.end.timestamp() + table.read.lag_seconds:
+        raise BusyError(
+            f"Cannot read {table.key} for {period.key}: the period ends {period.end.isoformat()} (+{table.read.lag_seconds} s) "
+            "-> over, by the source's clock. Rows could still arrive. It is tried again."
+        )
+
+
 def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
     name, kind = _cursor(table, declared)
     if run.period.backfill:
+        _refuse_unfinished(table, run.period, edges)
         edges.source.high_cursor(table.source_table, name, table.read.query)  # refuses rows that no range would ever have
         low, high = (_as_cursor(at, kind, table) for at in (run.period.start, run.period.end))
         read = CursorRange(name, low, high, low_inclusive=True, high_inclusive=False)

@@ -42,7 +42,8 @@ def _silent(_: Progress) -> None:
 class Edges:
     """The outside systems of one source, opened. `dead_letters` is a place of its own, with its own access.
 
-    `writer` is unique per process attempt (it names pending marks); `clock` gives POSIX seconds; `nonce` is random.
+    `writer` is unique per process attempt (it names pending marks); `clock` gives POSIX seconds; `nonce` is random. `state_id` is
+    the id that the source's state hangs on when it was renamed; None: its own.
     """
 
     source: Source
@@ -58,6 +59,7 @@ class Edges:
     lease_seconds: float = 300.0
     dead_after_seconds: float = 86_400.0
     grace_seconds: float = 86_400.0
+    state_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,8 @@ def _sweep_known(spec: PipelineSpec, known: KnownTable, edges: Edges) -> TableSw
 def _as_known(spec: PipelineSpec, known: KnownTable) -> TableSpec:
     """The row narrowed to the table, at the target that the ledger knows: the row may name another one by now."""
     database, _, name = known.target.partition(".")
-    return replace(table_spec(spec, known.source_table), database=database, table=name)
+    state_id = known.table_key.partition(":")[0]
+    return replace(table_spec(spec, known.source_table, state_id), database=database, table=name)
 
 
 def _failed(known: KnownTable, error: Exception) -> TableSwept:
@@ -143,7 +144,7 @@ def sweep_table(table: TableSpec, edges: Edges, *, leave_live: bool = False) -> 
 def show_standing(table: TableSpec, names: Sequence[PartitionName], edges: Edges) -> None:
     """An unchanged batch publishes nothing, but readers must be shown what stands: where the catalog shows something else of
     ours, or nothing, it is projected again. ForeignChangeError when it shows a place that was never ours."""
-    _, differing = against_catalog(table, edges.ledger.decisions.current(table.key, names), edges)
+    _, differing = against_catalog(table, names, edges)
     if differing:
         log.warning("table %s: the catalog did not show what is decided; shown again: %s", table.name, [d.name for d in differing])
         edges.ledger.decisions.mark(table.key, [d.name for d in differing], edges.writer)
@@ -155,7 +156,7 @@ def _project_marked(table: TableSpec, edges: Edges) -> int:
     names = sorted({name for _, name, _, _ in edges.ledger.decisions.marked(table.key)})
     projected = 0
     for _ in range(TRIES):
-        decisions, differing = against_catalog(table, edges.ledger.decisions.current(table.key, names), edges)
+        decisions, differing = against_catalog(table, names, edges)
         if differing:
             projected = max(projected, len(differing))
             project(table, edges.ledger.decisions.mark(table.key, names, edges.writer), edges)

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,13 +99,16 @@ class SqlDatabase:
         if rows:
             connection.execute(self._insert(table).on_conflict_do_nothing(), list(rows))
 
-    def put(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-        """Inserts the rows, or replaces the given columns of those whose primary key is there. All rows have equal keys."""
+    def put(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]], only: Collection[str] | None = None
+    ) -> None:
+        """Inserts the rows, or replaces the given columns (of these `only` some) of those whose primary key is there. All rows
+        have equal keys."""
         if not rows:
             return
         insert = self._insert(table)
         key = [column.name for column in table.primary_key]
-        changed = {name: insert.excluded[name] for name in rows[0] if name not in key}
+        changed = {name: insert.excluded[name] for name in rows[0] if name not in key and (only is None or name in only)}
         connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
 
     def close(self) -> None:
@@ -191,19 +194,48 @@ def _is_outage(error: DBAPIError, state: str) -> bool:
 def _parsed(url: str, purpose: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
-    except ArgumentError:  # its text repeats the URL, password included
-        raise InventoryError(
-            f"Cannot open {purpose}: its URL cannot be read -> e.g. sqlite:////var/lib/dataops/ledger.db or "
-            "postgresql://user:password@host/database. Special characters in a password are written %XX."
-        ) from None
+    except (ArgumentError, ValueError):  # no URL, or a port that is no number; the text repeats the URL, password included
+        raise _unreadable(purpose) from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        try:
+            parsed = parsed.set(database=str(Path(parsed.database).expanduser()))
+        except RuntimeError:  # ~somebody, who is not there
+            raise _unreadable(purpose) from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise InventoryError(
             f"Cannot open {purpose}: a {parsed.drivername} URL -> sqlite or postgresql. Its transactions decide what is "
             "published; other databases are not tested for that."
         )
     return parsed
+
+
+def _unreadable(purpose: str) -> InventoryError:
+    return InventoryError(
+        f"Cannot open {purpose}: its URL cannot be read -> e.g. sqlite:////var/lib/dataops/ledger.db or "
+        "postgresql://user:password@host/database. Special characters in a password are written %XX."
+    )
+
+
+def _make_folder(file: str, purpose: str) -> None:
+    """The folder of an SQLite file. A disk that is full or broken may be well again; a place that cannot be stays so."""
+    found: object = None
+    try:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        if Path(file).is_dir():
+            found = "a folder"
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        found = error.strerror
+    except OSError as error:
+        raise UnavailableError(
+            f"Cannot open {purpose} sqlite:///{file}: {error.strerror} -> a folder that can be made. Try again when it is well."
+        ) from error
+    if found is not None:
+        raise InventoryError(
+            f"Cannot open {purpose} sqlite:///{file}: {found} -> a file in a folder that is there or can be made. Correct the "
+            f"setting of the {purpose}, or the rights of the folder."
+        )
 
 
 def _place(url: sa.URL) -> str:
@@ -224,15 +256,21 @@ def _engine(url: sa.URL, in_memory: bool, purpose: str) -> sa.Engine:
         options["connect_args"] = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
         if in_memory:
             options["poolclass"] = StaticPool
-        elif url.database:
-            Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
     try:
+        if url.get_backend_name() == "sqlite" and url.database and not in_memory:
+            _make_folder(url.database, purpose)
         engine = sa.create_engine(url, **options)
     except (NoSuchModuleError, ImportError) as error:
         raise InventoryError(
             f"Cannot open {purpose}: driver {url.drivername} is not installed -> it is. Install airflow-dataops[postgres], "
             "or write postgresql:// without a driver."
         ) from error
+    except (ArgumentError, TypeError, ValueError):  # an option that means nothing, a host for SQLite; as above
+        raise _unreadable(purpose) from None
+    if engine.dialect.is_async:
+        raise InventoryError(
+            f"Cannot open {purpose}: {url.drivername} is an asynchronous driver -> sqlite or postgresql without a driver's name."
+        )
     if url.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)

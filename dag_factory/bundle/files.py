@@ -4,7 +4,7 @@
     shard_0017.json   the rows of that shard, one per line, so that a task reads its own line and no more
     errors/….py       a row, or a file, that cannot be used: raises one error
     errors/….json     its message
-    dataops_maintenance.py
+    dataops_maintenance.py, dataops_onboard.py, or named as the options `…_dag_id` say
 
 The shard of a DAG is a checksum of its source's id, so a DAG never moves to another file: Airflow sends a pinned run's task
 to the *current* path of its DAG inside the *pinned* version.
@@ -23,6 +23,7 @@ from dag_factory.bundle.compiled import CompiledFleet
 from dag_factory.bundle.units import RowText
 from dag_factory.inventory.problem import Problem
 from dag_factory.inventory.row import is_id
+from dag_factory.plan import MAINTENANCE_DAG_ID, ONBOARD_DAG_ID
 
 ERRORS = "errors"
 MOST_ERROR_FILES = 500
@@ -30,7 +31,6 @@ MOST_ERROR_FILES = 500
 MOST_PROBLEMS = 20
 """Shown of one row; the rest is counted."""
 MESSAGE_CHARACTERS = 8_000
-MAINTENANCE = "dataops_maintenance.py"
 
 # Airflow's safe mode looks for the words "airflow" and "dag". The hash makes the time of a stub move exactly when the file
 # beside it does; it is a comment only, because Python trusts compiled code of the same size and second.
@@ -70,8 +70,13 @@ Files = dict[str, Content]
 class BundleFiles:
     """Makes the files of one bundle; remembers the shards, so that only those whose rows changed are made anew."""
 
-    def __init__(self, shards: int) -> None:
+    def __init__(
+        self, shards: int, maintenance_dag_id: str = MAINTENANCE_DAG_ID, onboard_dag_id: str | None = ONBOARD_DAG_ID
+    ) -> None:
         self.shards = shards
+        self.fleet: Files = {f"{maintenance_dag_id}.py": _stub("load_maintenance", "fixed")}
+        if onboard_dag_id is not None:
+            self.fleet[f"{onboard_dag_id}.py"] = _stub("load_onboard", "fixed")
         self._known: dict[int, tuple[list[str], Content]] = {}
 
     def make(self, fleet: CompiledFleet) -> Files:
@@ -80,7 +85,7 @@ class BundleFiles:
         for row in fleet.rows.values():
             by_shard.setdefault(shard_of(row.id, self.shards), []).append(row)
         platform = fleet.platform.model_dump_json()
-        files: Files = {MAINTENANCE: _stub("load_maintenance", "fixed")}
+        files: Files = dict(self.fleet)
         known, self._known = self._known, {}
         for shard, rows in by_shard.items():
             told = [platform, *(row.text for row in rows)]

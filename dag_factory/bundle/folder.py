@@ -69,6 +69,14 @@ def _current(file: Path) -> bytes | None:
         return None
 
 
+def _time(file: Path) -> float:
+    """When it was written; 0 when it is not there."""
+    try:
+        return file.stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return 0.0
+
+
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
@@ -91,7 +99,8 @@ class Unseen:
 
     Airflow parses a file again when its time is later than the *end* of the last parse. A change in the middle of a parse
     has an earlier time and would be overlooked until the whole fleet's turn, an hour later. So each parse notes what it read
-    (`shard.SEEN`), and a stub whose new content nobody has noted gets a new time, sooner at first, then seldom.
+    (`shard.SEEN`), and a stub whose new content nobody has noted gets a new time, sooner at first, then seldom. Of a clock that
+    was set back the last parse lies in the future: the new time then lies behind it, until the stub was parsed.
     """
 
     def __init__(self, folder: Path, notes: Path) -> None:
@@ -119,13 +128,18 @@ class Unseen:
         for path, (content, due, pause) in list(self._waiting.items()):
             if now < due:
                 continue
-            if _current(self._note(path)) == content.encode():
+            stub, note = (self.folder / path).with_suffix(".py"), self._note(path)
+            if _current(note) == content.encode():
                 del self._waiting[path]
+                if stub.stat().st_mtime > time.time():
+                    os.utime(stub)  # else Airflow would parse it again and again until then
                 continue
-            stub = (self.folder / path).with_suffix(".py")
-            os.utime(stub)
-            touched.append(path)
             pause = min(2 * pause, LAST_LOOK_SECONDS)
+            moment, parsed = time.time(), _time(note)
+            if parsed > moment:
+                moment = parsed + pause  # a parse ends a while after its note
+            os.utime(stub, (moment, moment))
+            touched.append(path)
             self._waiting[path] = (content, now + pause, pause)
         return touched
 

@@ -18,6 +18,8 @@ from dag_factory.bundle.places import is_inventory_file, label_of
 from dag_factory.inventory.yaml_nodes import MAX_BYTES
 
 FETCH_SECONDS = 120
+LINK = "link"
+"""Stamp of what is never followed."""
 _REF = re.compile(r"(?!-)[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}\Z")
 _SECRET = re.compile(r"//[^/@\s]*@")
 
@@ -41,50 +43,57 @@ class GitPlace:
         self.label = label_of(folder or url)
         self.repository = scratch
 
-    def read(self, known: Mapping[str, InventoryFile]) -> dict[str, InventoryFile]:
+    def fetch(self) -> str:
+        """Brings the ref's newest commit here, to a ref of our own that is returned: FETCH_HEAD would be shared with whoever
+        else fetches here."""
         if not (self.repository / "HEAD").is_file():
             shutil.rmtree(self.repository, ignore_errors=True)
             self.repository.mkdir(parents=True)
-            self._git("init", "--bare", "--quiet", ".")
-        # To a ref of our own: FETCH_HEAD would be shared with whoever else fetches here.
+            self.git("init", "--bare", "--quiet", ".")
         mine = "refs/dataops/inventory"
-        self._git("fetch", "--quiet", "--depth=1", "--no-tags", "--force", "--", self.url, f"{self.ref}:{mine}")
-        listed = self._git("ls-tree", "-z", f"{mine}:{self.folder}")
+        self.git("fetch", "--quiet", "--depth=1", "--no-tags", "--force", "--", self.url, f"{self.ref}:{mine}")
+        return mine
+
+    def read(self, known: Mapping[str, InventoryFile]) -> dict[str, InventoryFile]:
+        mine = self.fetch()
+        listed = self.git("ls-tree", "-z", f"{mine}:{self.folder}")
         found = {}
         for entry in listed.split(b"\0"):
             head, _, name = entry.partition(b"\t")
             mode, kind, sha = [*head.decode().split(), "", "", ""][:3]
             text = name.decode("utf-8", "backslashreplace")
-            # A link in a repository may point anywhere on this machine; it is never followed.
-            if kind == "blob" and mode != "120000" and is_inventory_file(text):
-                found[text] = sha
+            if kind == "blob" and is_inventory_file(text):
+                found[text] = LINK if mode == "120000" else sha
         return {
             name: known[name] if name in known and known[name].stamp == sha else self._file(name, sha)
             for name, sha in sorted(found.items())
         }
 
     def _file(self, name: str, sha: str) -> InventoryFile:
-        return InventoryFile.of(name, self._git("cat-file", "blob", sha)[: MAX_BYTES + 1], sha)
+        if sha == LINK:
+            return InventoryFile.unreadable(name, "a symbolic link, which may point anywhere on this machine", LINK)
+        return InventoryFile.of(name, self.git("cat-file", "blob", sha)[: MAX_BYTES + 1], sha)
 
-    def _git(self, *words: str) -> bytes:
+    def git(self, *words: str, text: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
+        """What one `git` command says, with `text` as its input. UnavailableError, without a secret, when it fails."""
         command = ("git", "--git-dir", str(self.repository), *words)
         try:
             done = subprocess.run(
-                command, cwd=self.repository, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True,
+                command, cwd=self.repository, env=self._environment() | dict(environment or {}), input=text, capture_output=True,
                 timeout=FETCH_SECONDS, check=False,
             )  # fmt: skip
         except FileNotFoundError:
             raise InventoryError(
-                "Cannot read inventory from git: no `git` program -> one on the PATH of the DAG processor. Install it."
+                "Cannot use an inventory in git: no `git` program -> one on the PATH of this machine. Install it."
             ) from None
         except subprocess.TimeoutExpired:
             raise UnavailableError(
-                f"Cannot read inventory from git: no answer in {FETCH_SECONDS} seconds -> an answer. It is tried again."
+                f"Cannot use an inventory in git: no answer in {FETCH_SECONDS} seconds -> an answer. It is tried again."
             ) from None
         if done.returncode:
             said = _SECRET.sub("//", done.stderr.decode("utf-8", "replace").strip())[-500:]
             raise UnavailableError(
-                f"Cannot read inventory from git at {self.ref!r}, folder {self.folder!r}: `git {words[0]}` ended with "
+                f"Cannot use inventory in git at {self.ref!r}, folder {self.folder!r}: `git {words[0]}` ended with "
                 f"{done.returncode} ({said}) -> 0. Check address, ref, folder and login; it is tried again."
             )
         return done.stdout

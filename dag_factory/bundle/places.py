@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +27,9 @@ PAUSES = 25
 TRIES = 5
 TORN = "torn"
 """Stamp of a file that changed while it was read."""
-NO_FILE = b"a pipe or device, no plain file"
-"""Read for what cannot be read: no map, so it becomes this file's own problem."""
+FAULT = "fault:"
+"""Begins the stamp of a file that is there and cannot be read; the reason follows."""
+NO_FILE = "a pipe or device"
 
 
 class Place(Protocol):
@@ -110,43 +112,43 @@ class FolderPlace:
                 "Create it, mount it, or correct the bundle's `inventory`."
             ) from None
         except OSError as error:
-            raise self._unreadable("", error) from error
+            raise UnavailableError(
+                f"Cannot read inventory {str(self.folder)!r}: {error.strerror or error} -> readable. Without it nobody can tell "
+                "which rows there are, so the last good state stays. Check its permissions and its disk; it is tried again."
+            ) from error
         stamps = {}
         for name in names:
             try:
                 found = os.stat(self.folder / name)
             except FileNotFoundError:
+                if os.path.islink(self.folder / name):
+                    stamps[name] = f"{FAULT}a symbolic link to nothing"
                 continue
             except OSError as error:
-                raise self._unreadable(name, error) from error
+                stamps[name] = f"{FAULT}{error.strerror}"
+                continue
             if not stat.S_ISDIR(found.st_mode):
-                stamps[name] = _stamp(found)
+                stamps[name] = _stamp(found) if stat.S_ISREG(found.st_mode) else f"{FAULT}{NO_FILE}"
         return stamps
 
     def _file(self, name: str, stamp: str) -> InventoryFile:
         """The file, TORN when it was not at rest. The stamp is kept only when it would tell of any later change."""
+        if stamp.startswith(FAULT):
+            return InventoryFile.unreadable(name, stamp.removeprefix(FAULT), stamp)
         try:
             # Never waits: opening a pipe for reading would, for ever.
             descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
-                plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
-                data = file.read(MAX_BYTES + 1) if plain else NO_FILE
+                data = file.read(MAX_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
                 found = os.fstat(descriptor)
         except FileNotFoundError:
             return InventoryFile.of(name, b"", TORN)
         except OSError as error:
-            raise self._unreadable(name, error) from error
+            return InventoryFile.unreadable(name, error.strerror or type(error).__name__, "")
         if _stamp(found) != stamp:
             return InventoryFile.of(name, b"", TORN)
         recent = abs(time.time() - found.st_mtime) < SETTLED_SECONDS
         return InventoryFile.of(name, data, "" if recent else stamp)
-
-    def _unreadable(self, name: str, error: OSError) -> UnavailableError:
-        what = f"file {name!r} of inventory" if name else "inventory"
-        return UnavailableError(
-            f"Cannot read {what} {str(self.folder)!r}: {error.strerror or error} -> readable. Without it nobody can tell which "
-            "rows there are, so the last good state stays. Check its permissions and its disk; it is tried again."
-        )
 
 
 def _stamp(found: os.stat_result) -> str:
@@ -158,12 +160,13 @@ class S3Place:
 
     def __init__(self, place: str, conn_id: str | None) -> None:
         self.place, self.conn_id, self.label = place, conn_id, label_of(place)
-        self._storage: S3Storage | None = None
+
+    @cached_property
+    def storage(self) -> S3Storage:
+        return S3Storage(self.place, S3Options.of(resolve(self.conn_id) if self.conn_id else None))
 
     def read(self, known: Mapping[str, InventoryFile]) -> dict[str, InventoryFile]:
-        if self._storage is None:
-            self._storage = S3Storage(self.place, S3Options.of(resolve(self.conn_id) if self.conn_id else None))
-        storage = self._storage
+        storage = self.storage
         found = {file.path: file for file in storage.walk() if is_inventory_file(file.path)}
         if not found:
             raise InventoryError(

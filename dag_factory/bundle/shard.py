@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.settings import load_settings
 from dag_factory.bundle.files import HASH_DIGITS, TRACKING
+from dag_factory.bundle.refusals import FOLDER as REFUSED
+from dag_factory.bundle.refusals import note_refusal
 from dag_factory.inventory import Inventory
-from dag_factory.plan import MAINTENANCE_DAG_ID, plan_maintenance
+from dag_factory.plan import plan_maintenance
 
 SEEN = "seen"
 """Folder beside the bundle's path: which content of each file was parsed last (`folder.Unseen`)."""
@@ -29,33 +32,51 @@ log = logging.getLogger(__name__)
 
 def load_shard(namespace: MutableMapping[str, Any]) -> None:
     """Puts the DAG of each enabled row of the shard into `namespace`, a module's `globals()`; in a task only its own. A row
-    that cannot become a DAG after all is reported in the log: an error of this file would be one of all its DAGs."""
+    that cannot become a DAG after all is left out and noted for the next refresh (`refusals`): an error of this file would be
+    one of all its DAGs."""
     from dag_factory.render import render, wanted_dag_id
 
     data = _content(namespace)
     wanted = wanted_dag_id()
     platform, texts = read_shard(data, wanted)
+    if wanted is not None:
+        for mine in map(PipelineSpec.model_validate_json, texts):
+            if mine.enabled:
+                namespace[mine.dag_id] = render(mine, platform, source_pools=True)
+        return
+    from dag_factory.acceptance import accepted
+
+    watched = _watched(Path(namespace["__file__"]))
     for text in texts:
+        row: PipelineSpec | None = None
         try:
             row = PipelineSpec.model_validate_json(text)
             if row.enabled:
-                namespace[row.dag_id] = render(row, platform)
+                namespace[row.dag_id] = accepted(partial(render, row, platform, source_pools=True))
         except Exception as error:
-            if wanted is not None:
-                raise
             log.exception("Cannot make a DAG of row %s…: %s. Its neighbours are not affected.", text[:80].decode(), error)
+            if watched is not None and row is not None:
+                note_refusal(watched / REFUSED, row.dag_id, text, error)
 
 
 def load_maintenance(namespace: MutableMapping[str, Any]) -> None:
-    """Puts the fleet's DAG of maintenance into `namespace`. Its tasks read the rows of the bundle they run in, and that is
-    always the newest: rows that came after this file was parsed want maintenance too."""
+    """Puts the fleet's DAG of maintenance into `namespace`; its id is the file's name. Its tasks read the rows of the bundle they
+    run in, and that is always the newest: rows that came after this file was parsed want maintenance too."""
     from dag_factory.render import render_maintenance, wanted_dag_id
 
-    if wanted_dag_id() in (None, MAINTENANCE_DAG_ID):
-        folder = Path(namespace["__file__"]).parent
-        dag = render_maintenance(plan_maintenance(load_settings().maintenance_schedule), lambda: read_bundle(folder))
+    file = Path(namespace["__file__"])
+    if wanted_dag_id() in (None, file.stem):
+        plan = plan_maintenance(load_settings().maintenance_schedule, file.stem)
+        dag = render_maintenance(plan, lambda: read_bundle(file.parent))
         dag.disable_bundle_versioning = True
         namespace[dag.dag_id] = dag
+
+
+def load_onboard(namespace: MutableMapping[str, Any]) -> None:
+    """Puts the DAG of onboarding into `namespace`; its id is the file's name."""
+    from dag_factory.onboard import loader  # every other file of the bundle, and every task, does without
+
+    loader.load_onboard(namespace)
 
 
 def raise_error(namespace: MutableMapping[str, Any]) -> None:
@@ -98,11 +119,17 @@ def _content(namespace: MutableMapping[str, Any]) -> bytes:
     """The file beside the stub. In the folder that the DAG processor watches it also notes which content was parsed."""
     stub = Path(namespace["__file__"])
     data = stub.with_suffix(".json").read_bytes()
-    top = next((folder for folder in stub.parents[:2] if folder.name == TRACKING), None)
-    if top is not None and (seen := top.parent / SEEN).is_dir() and "_AIRFLOW_PARSING_CONTEXT_DAG_ID" not in os.environ:
-        note = seen / stub.relative_to(top).as_posix().replace("/", "__")
+    watched = _watched(stub)
+    if watched is not None and (seen := watched / SEEN).is_dir():
+        note = seen / stub.relative_to(watched / TRACKING).as_posix().replace("/", "__")
         try:
             note.write_text(hashlib.sha256(data).hexdigest()[:HASH_DIGITS])
         except OSError as error:  # only a second look at the file comes of it
             log.warning("Cannot note that %s was parsed: %s", stub, error)
     return data
+
+
+def _watched(stub: Path) -> Path | None:
+    """The bundle's own folder, when this is a parse by the DAG processor: not by a task, and not of a pinned version."""
+    top = next((folder for folder in stub.parents[:2] if folder.name == TRACKING), None)
+    return None if top is None or "_AIRFLOW_PARSING_CONTEXT_DAG_ID" in os.environ else top.parent

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from dag_factory.bundle.compiled import InventoryFile
 from dag_factory.bundle.files import Content, Files
 from dag_factory.bundle.stores import Store
 
+RENEW_SECONDS = 86_400.0
+"""What is older is written again when it is published again; well below the least time that anything is kept."""
 VERSION = re.compile(r"[0-9a-f]{40}\Z")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,16 +51,20 @@ class Snapshots:
     def __init__(self, store: Store, bundle: str) -> None:
         self.store, self.bundle = store, bundle
         self._stored: set[str] = set()
+        self._stored_until = 0.0
 
     def publish(self, files: Files, factory: str, inventory: Mapping[str, InventoryFile]) -> str:
         """Keeps the files and says that they are the newest; returns their version. What is pointed at is stored first."""
         version, manifest = version_of(files, factory)
         contents = {content.sha256: content.data for content in files.values()}
         contents |= {file.sha256: file.data for file in inventory.values()}
+        if time.monotonic() > self._stored_until:
+            self._stored = set()  # another bundle's expiry may have taken what was old
+            self._stored_until = time.monotonic() + RENEW_SECONDS / 2
         self._each(self._put_blob, [(sha, data) for sha, data in contents.items() if sha not in self._stored])
         self._stored = set(contents)
-        if not self.store.has(f"versions/{version}"):
-            self.store.put(f"versions/{version}", manifest)
+        self._renew(f"versions/{version}", manifest)
+        self._renew_replaced(version)
         record = {"version": version, "inventory": {name: file.sha256 for name, file in sorted(inventory.items())}}
         self.store.put(f"latest/{self.bundle}", json.dumps(record, sort_keys=True).encode())
         return version
@@ -65,15 +72,30 @@ class Snapshots:
     def latest(self) -> Latest | None:
         """The newest version; None when nothing was ever published."""
         found = self.store.get(f"latest/{self.bundle}")
-        if found is None:
-            return None
+        return None if found is None else self._record(f"latest/{self.bundle}", found)
+
+    def newest_of_all(self) -> tuple[Latest, ...]:
+        """The newest versions of all bundles that share the store."""
+        names = sorted(self.store.ages("latest"))
+        found = ((name, self.store.get(name)) for name in names)
+        return tuple(self._record(name, data) for name, data in found if data is not None)
+
+    def contents_of(self, versions: Iterable[str]) -> set[str]:
+        """sha256 of every file of these versions; of those that the store has."""
+        manifests = self._each(self.store.get, [f"versions/{version}" for version in versions])
         try:
-            record = json.loads(found)
+            return {sha for manifest in manifests if manifest is not None for sha in json.loads(manifest)["files"].values()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged("versions/…", "a list of files that cannot be read") from error
+
+    def _record(self, name: str, data: bytes) -> Latest:
+        try:
+            record = json.loads(data)
             latest = Latest(str(record["version"]), {str(n): str(s) for n, s in record["inventory"].items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(f"latest/{self.bundle}", "no record that can be read") from error
+            raise self._damaged(name, "no record that can be read") from error
         if not VERSION.match(latest.version):
-            raise self._damaged(f"latest/{self.bundle}", "no version")
+            raise self._damaged(name, "no version")
         return latest
 
     def files(self, version: str) -> Files:
@@ -87,8 +109,8 @@ class Snapshots:
         if manifest is None:
             raise InventoryError(
                 f"Cannot rebuild version {version} of bundle {self.bundle}: not in the snapshot store -> there. Every component "
-                "needs the same `snapshots` place, and nothing may be deleted from it while runs of that version go on. "
-                "Check the bundle's `snapshots`."
+                "needs the same `snapshots` place. Versions go after `keep_days` once no DAG has them and no run of them is under "
+                "way. Check the bundle's `snapshots`, or clear the run with the latest version."
             )
         if hashlib.sha256(manifest).hexdigest()[:40] != version:
             raise self._damaged(f"versions/{version}", "another content")
@@ -103,11 +125,26 @@ class Snapshots:
 
     def _put_blob(self, blob: tuple[str, bytes]) -> None:
         sha, data = blob
-        if not self.store.has(_blob_name(sha)):
-            self.store.put(_blob_name(sha), data)
+        self._renew(blob_name(sha), data)
+
+    def _renew(self, name: str, data: bytes) -> None:
+        """Stores it, also when it is there and so old that an expiry could be about to take it."""
+        age = self.store.age_seconds(name)
+        if age is None or age > RENEW_SECONDS:
+            self.store.put(name, data)
+
+    def _renew_replaced(self, version: str) -> None:
+        """A version's age counts from when it was the newest for the last time."""
+        before = self.store.get(f"latest/{self.bundle}")
+        if before is None:
+            return
+        replaced = self._record(f"latest/{self.bundle}", before).version
+        manifest = self.store.get(f"versions/{replaced}") if replaced != version else None
+        if manifest is not None:
+            self._renew(f"versions/{replaced}", manifest)
 
     def _blob(self, sha: str) -> bytes:
-        name = _blob_name(sha)
+        name = blob_name(sha)
         data = self.store.get(name)
         if data is None or hashlib.sha256(data).hexdigest() != sha:
             raise self._damaged(name, "nothing" if data is None else "another content")
@@ -127,7 +164,8 @@ class Snapshots:
         )
 
 
-def _blob_name(sha: str) -> str:
+def blob_name(sha: str) -> str:
+    """Where a content is stored. InventoryError for what is no sha256."""
     if not re.fullmatch(r"[0-9a-f]{64}", sha):
         raise InventoryError(f"Cannot use snapshot content {sha!r}: no sha256 -> 64 hexadecimal digits. The record is damaged.")
     return f"blobs/{sha[:2]}/{sha}"

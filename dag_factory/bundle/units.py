@@ -4,8 +4,9 @@ one edited file costs one file, also after a restart."""
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,34 +17,43 @@ import orjson
 import airflow_dataops
 import dag_factory
 from airflow_dataops.core.errors import InventoryError
-from airflow_dataops.core.platform import PlatformSpec
+from dag_factory.bundle.known_rows import KnownRows
 from dag_factory.bundle.whole import write_whole
 from dag_factory.inventory.lint_target import Claim, claims
 from dag_factory.inventory.problem import Problem
 from dag_factory.inventory.reader import SharedFiles, read_domain
 from dag_factory.inventory.row import Row
-from dag_factory.plan import plan_dag
+from dag_factory.plan import check_plan, source_pool
 
 
 @dataclass(frozen=True, slots=True)
 class RowText:
     """A good row. `text` is its `PipelineSpec` as JSON, every default written out: what it says stays the same when a later
-    release has other defaults. It knows no line, which moves with every edit above it. Beside it each claimed target, with
-    the place (file, line) where the row says so."""
+    release has other defaults. It knows no line, which moves with every edit above it. Beside it the row's place, the Airflow
+    pool that its tasks ask for ("" for none), the id that it was `renamed_from` (""), and each claimed target, with the place
+    where the row says so."""
 
     id: str
     dag_id: str
     text: str
+    file: str
+    line: int
+    enabled: bool
+    pool: str
+    was: str
     claims: tuple[tuple[Claim, str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one domain file gives. `broken`: a fault of the file as a whole hides rows that have no fault of their own."""
+    """What one domain file gives. `broken`: a fault of the file as a whole hides rows that have no fault of their own. `named`
+    are the ids of all its rows, the bad ones too; `unnamed`: there may be rows in it whose id nobody can tell."""
 
     rows: tuple[RowText, ...]
     problems: tuple[Problem, ...]
     broken: bool
+    named: tuple[str, ...] = ()
+    unnamed: bool = False
 
 
 def read_unit(folder: Path, name: str, shared: SharedFiles, label: str) -> Unit:
@@ -54,38 +64,43 @@ def read_unit(folder: Path, name: str, shared: SharedFiles, label: str) -> Unit:
     for row in rows:
         if row.spec is None:
             continue
-        problem = _unplanned(row, shared.platform)
+        problem = _unplanned(row)
         if problem is None:
             told, wrong = claims(row.spec)
             text = row.spec.model_dump_json(by_alias=True, exclude={"line"})
             placed = tuple((claim, *_placed(row, claim.field, label)) for claim in told)
-            good += [RowText(row.id, row.spec.dag_id, text, placed)] if not wrong else []
+            pool = source_pool(row.spec) or ""
+            was = f"{row.domain}.{row.spec.renamed_from}" if row.spec.renamed_from else ""
+            kept = RowText(row.id, row.spec.dag_id, text, f"{label}/{name}", row.line, row.spec.enabled, pool, was, placed)
+            good += [kept] if not wrong else []
             problems += [at_home(row.problem(finding), label) for finding in wrong]
         else:
             problems.append(at_home(problem, label))
     errors = [problem for problem in problems if problem.severity == "error"]
-    of_file = any(not problem.row for problem in errors)
+    # An empty file is only worth a warning to lint. Here it once gave rows: `sources: []` would say that they are meant to go.
+    of_file = any(not problem.row for problem in (errors if rows else problems))
     faulty = {problem.row for problem in errors}
     hidden = not rows or any(row.spec is None and row.id not in faulty for row in rows)
-    return Unit(tuple(good), tuple(problems), broken=of_file and hidden)
+    named = tuple(row.id for row in rows)
+    return Unit(tuple(good), tuple(problems), of_file and hidden, named, unnamed=of_file or not faulty <= {*named})
 
 
 def at_home(problem: Problem, label: str) -> Problem:
     """The problem in the file as people know it, not in the private copy that was read."""
-    return replace(problem, file=f"{label}/{Path(problem.file).name}")
+    return replace(problem, file=f"{label}/{os.path.basename(problem.file)}")
 
 
 def _placed(row: Row, field: str, label: str) -> tuple[str, int]:
     file, line = row.place(field)
-    return f"{label}/{Path(file).name}", line
+    return f"{label}/{os.path.basename(file)}", line
 
 
-def _unplanned(row: Row, platform: PlatformSpec) -> Problem | None:
+def _unplanned(row: Row) -> Problem | None:
     """What only Airflow would refuse."""
     if row.spec is None or not row.spec.enabled:
         return None
     try:
-        plan_dag(row.spec, platform.pools)
+        check_plan(row.spec)
     except InventoryError as error:
         return Problem("error", row.file, row.line, row.id, "", str(error))
     return None
@@ -108,11 +123,13 @@ def factory_version() -> str:
 
 
 class UnitCache:
-    """Units by key, in memory and below a folder. A damaged or foreign file there is read as absent."""
+    """Units by key, in memory and below a folder. A damaged or foreign file there is read as absent. In memory only: the
+    `known` rows of each file, for its next version."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._units: dict[str, Unit] = {}
+        self.known = KnownRows()
 
     def get(self, key: str) -> Unit | None:
         unit = self._units.get(key)
@@ -124,7 +141,7 @@ class UnitCache:
 
     def put(self, key: str, unit: Unit) -> None:
         self._units[key] = unit
-        write_whole(self.folder / key, orjson.dumps(asdict(unit)))
+        write_whole(self.folder / key, orjson.dumps(unit))
 
     def keep(self, keys: Collection[str]) -> None:
         """Forgets everything else."""
@@ -144,9 +161,15 @@ class UnitCache:
 
 
 def _unit(data: Mapping[str, Any]) -> Unit:
-    return Unit(tuple(map(_row, data["rows"])), tuple(Problem(**p) for p in data["problems"]), data["broken"])
+    return Unit(
+        tuple(map(_row, data["rows"])),
+        tuple(Problem(**p) for p in data["problems"]),
+        data["broken"],
+        tuple(data["named"]),
+        data["unnamed"],
+    )
 
 
 def _row(data: Mapping[str, Any]) -> RowText:
     told = tuple((Claim(**{**claim, "place": tuple(claim["place"])}), file, line) for claim, file, line in data["claims"])
-    return RowText(data["id"], data["dag_id"], data["text"], told)
+    return RowText(**{**data, "claims": told})

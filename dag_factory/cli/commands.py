@@ -150,6 +150,17 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "doctor",
+        "Say what is wrong with Airflow's configuration for so many rows, and how to fix it.",
+        "dag_factory.cli.doctor:doctor",
+        (
+            Parameter("rows", "option", "judge it for so many rows; for those of the inventory without", int, metavar="N"),
+            Parameter("airflow_url", "option", "address of Airflow's API server [setting: airflow_url]", metavar="URL"),
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
         "import-csv",
         "Turn a spreadsheet (CSV, a column per field) into a domain file.",
         "dag_factory.cli.import_csv:import_csv",

@@ -9,14 +9,13 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import is_selected
 from dag_factory.cli.report import Context, Report
 from dag_factory.cli.source import matching, new_writer, open_row
-from dag_factory.inventory.yaml_text import flow
+from dag_factory.inventory.yaml_text import list_item
+from dag_factory.proposal import proposed_row
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from airflow_dataops.sources.base import SourceTable
-
-_DATING = ("updated_at", "modified_at", "last_modified", "changed_at", "last_update", "updated", "modified")
 
 
 def discover(context: Context, source: str, table: str | None) -> Report:
@@ -31,51 +30,17 @@ def discover(context: Context, source: str, table: str | None) -> Report:
         found = edges.source.discover()
     wanted = set(matching([t.name for t in found], table, "the source's tables"))
     tables = [t for t in found if t.name in wanted]
-    proposed = proposed_row(spec, [t for t in tables if is_selected(spec, t.name)])
+    proposed = proposed_row(inventory.all_rows[spec.id].tree, spec, tables)
 
     def show(console: Console) -> None:
         _show(console, spec, tables)
         console.print("\nA row one could begin with:\n")
-        console.print(_yaml(proposed), markup=False, soft_wrap=True)
+        console.print("\n".join(list_item(proposed)), markup=False, soft_wrap=True, emoji=False)
 
     return Report(
         data={"source": source, "tables": [_json(spec, t) for t in tables], "proposed": proposed},
         show=show,
     )
-
-
-def proposed_row(spec: PipelineSpec, tables: Sequence[SourceTable]) -> dict[str, Any]:
-    """The row with an entry per table that could be read by what is new: it has keys and a column that dates changes."""
-    entries: list[Any] = ["*"]
-    for t in tables:
-        cursor = _cursor_of(t) if spec.kind == "sql" else None
-        if cursor is not None and t.schema.keys:
-            entry = {
-                "match": _literal(t.name),
-                "read": {"mode": "watermark", "cursor": cursor},
-                "write": {"mode": "merge", "keys": list(t.schema.keys)},
-            }
-            entries.append(entry)
-    row: dict[str, Any] = {"name": spec.name, "kind": spec.kind, "owner": spec.owner}
-    if spec.conn_id is not None:
-        row["conn_id"] = spec.conn_id
-    if spec.options:
-        row["options"] = spec.options
-    return {**row, "tables": entries}
-
-
-def _literal(name: str) -> str:
-    """A glob that matches exactly this name."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _cursor_of(table: SourceTable) -> str | None:
-    """A column whose name says that it dates the last change, and whose type can."""
-    for wanted in _DATING:
-        for column in table.schema:
-            if column.name.lower() == wanted and str(column.type).startswith("timestamp"):
-                return column.name
-    return None
 
 
 def _json(spec: PipelineSpec, table: SourceTable) -> dict[str, Any]:
@@ -111,8 +76,3 @@ def _show(console: Console, spec: PipelineSpec, tables: Sequence[SourceTable]) -
         taken = "yes" if is_selected(spec, t.name) else "no"
         shown.add_row(Text(t.name), taken, Text(columns), Text(", ".join(t.schema.keys)), rows)
     console.print(shown)
-
-
-def _yaml(row: dict[str, Any]) -> str:
-    """An item of `sources`, a field per line."""
-    return "  - " + "\n    ".join(f"{name}: {flow(value)}" for name, value in row.items())

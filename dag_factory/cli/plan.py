@@ -21,7 +21,8 @@ MOST_LINES = 12
 def plan(context: Context, against: str, markdown: bool) -> Report:
     """The plan from `against` (a git revision, or a folder) to the inventory as it is now. Exit code 1 when something is
     dangerous or a row has an error."""
-    from dag_factory.inventory_plan import plan_inventory
+    from dag_factory.bundle.retirement import Limits
+    from dag_factory.inventory_plan import plan_inventory, with_mass_removal
     from dag_factory.inventory_revision import NoRevisionError, inventory_at
 
     if markdown and context.json:
@@ -31,7 +32,9 @@ def plan(context: Context, against: str, markdown: bool) -> Report:
         before = inventory_at(after.folder, against)
     except NoRevisionError as error:
         raise UsageError(str(error)) from None
+    settings = context.settings
     found = plan_inventory(before, after)
+    found = with_mass_removal(found, len(before.rows), Limits(settings.retire_most_rows, settings.retire_most_percent))
     dangers = tuple(
         problem(f"{d.source_id}: {d}", f"danger_{d.code}", source=d.source_id, field=d.field, about=d.about) for d in found.dangers
     )

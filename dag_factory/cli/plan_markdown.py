@@ -23,15 +23,15 @@ _ROOM = 400
 def as_markdown(found: InventoryPlan, against: str) -> str:
     """The comment, at most `MOST_CHARACTERS` long. Dangers and errors come first; what does not fit is counted."""
     text = _Comment()
-    text.add(f"### Inventory plan against `{_code(against)}`\n\n{_plain(summary(found))}\n")
+    text.add(f"### Inventory plan against `{as_code(against)}`\n\n{as_plain(summary(found))}\n")
     if found.dangers:
         text.add("\n**Dangerous:**\n\n")
-        text.lines([f"- `{_code(d.source_id)}` {_plain(str(d))}\n" for d in found.dangers], "dangers")
+        text.lines([f"- `{as_code(d.source_id)}` {as_plain(str(d))}\n" for d in found.dangers], "dangers")
     if found.errors:
         text.add("\n**Errors:**\n\n")
-        text.lines([f"- {_plain(str(p))}\n" for p in found.errors], "errors")
+        text.lines([f"- {as_plain(str(p))}\n" for p in found.errors], "errors")
     if found.unreadable:
-        names = ", ".join(f"`{_code(name)}`" for name in found.unreadable[:MOST_LIST])
+        names = ", ".join(f"`{as_code(name)}`" for name in found.unreadable[:MOST_LIST])
         more = f" and {len(found.unreadable) - MOST_LIST} more" if len(found.unreadable) > MOST_LIST else ""
         text.add(f"\nUnreadable, Airflow keeps what it has: {names}{more}\n")
     for action, title in TITLES.items():
@@ -55,12 +55,12 @@ def _section(text: _Comment, title: str, sources: list[SourcePlan]) -> None:
 
 
 def _source(source: SourcePlan) -> Iterator[str]:
-    was = f" (was `{_code(source.was)}`)" if source.was else ""
+    was = f" (was `{as_code(source.was)}`)" if source.was else ""
     moves = [word for word, moved in (("schedule", source.moves_schedule), ("target", source.moves_target)) if moved]
     moved = f", moves its {' and its '.join(moves)}" if moves and source.action != "add" else ""
-    yield f"- `{_code(source.source_id)}`{was}: DAG `{_code(source.dag_id)}`{moved}\n"
+    yield f"- `{as_code(source.source_id)}`{was}: DAG `{as_code(source.dag_id)}`{moved}\n"
     if source.action == "add":
-        told = ", ".join(f"{f.field} `{_code(value_text(f.after, 60))}`" for f in source.dag)
+        told = ", ".join(f"{f.field} `{as_code(value_text(f.after, 60))}`" for f in source.dag)
         if told:
             yield f"  - {told}\n"
     rows = [(f.field, f.before, f.after) for f in source.fields]
@@ -72,11 +72,12 @@ def _source(source: SourcePlan) -> Iterator[str]:
             if table.before != table.after:
                 rows.append((f"{table.source_table}: target", table.before, table.after))
     for field, before, after in rows[:MOST_ROWS]:
-        yield f"  - `{_code(field)}`: `{_code(value_text(before, 80))}` → `{_code(value_text(after, 80))}`\n"
+        yield f"  - `{as_code(field)}`: `{as_code(value_text(before, 80))}` → `{as_code(value_text(after, 80))}`\n"
     if len(rows) > MOST_ROWS:
         yield f"  - and {len(rows) - MOST_ROWS} more fields\n"
     for action, title in (("add", "tables added"), ("retire", "tables retired"), ("change", "tables changed")):
-        names = [f"`{_code(t.source_table)}` → `{_code(t.after or t.before or '')}`" for t in source.tables if t.action == action]
+        tables = [t for t in source.tables if t.action == action]
+        names = [f"`{as_code(t.source_table)}` → `{as_code(t.after or t.before or '')}`" for t in tables]
         if names:
             more = f" and {len(names) - MOST_LIST} more" if len(names) > MOST_LIST else ""
             yield f"  - {title}: {', '.join(names[:MOST_LIST])}{more}\n"
@@ -120,12 +121,12 @@ class _Comment:
         self._missing[what] = self._missing.get(what, 0) + count
 
 
-def _code(text: str) -> str:
+def as_code(text: str) -> str:
     """For between backticks: in one line, and without a backtick, which would end it."""
     return " ".join(text.replace("`", "'").split())
 
 
-def _plain(text: str) -> str:
+def as_plain(text: str) -> str:
     """Text of the inventory is data: no markup, no mention of anybody, no tag."""
     escaped = "".join(f"\\{c}" if c in "\\`*_{}[]<>#|~" else c for c in " ".join(text.split()))
     return escaped.replace("@", "@\u200b")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from airflow_dataops.ledger.base import BatchRecord, Ledger
+    from airflow_dataops.ledger.sources_base import SourceRecord
 
 
 MOST_BATCHES = 1_000_000
@@ -33,11 +34,13 @@ def status(context: Context, source: str | None, limit: int) -> Report:
     try:
         batches = ledger.batches.history(source_id=source, limit=limit)
         outcomes = _last_outcomes(ledger, source)
-        if source is not None and not batches and not outcomes:
+        retired = ledger.sources.records(source)
+        if source is not None and not batches and not outcomes and not retired:
             inventory = open_inventory(context)
             if source not in inventory.all_rows:
                 raise UsageError(str(unknown_source(inventory, source)))
         now = time.time()
+        gone = {record.source_id for record in retired if record.state in ("retired", "deleted")}
         newest: dict[str, BatchRecord] = {}
         for batch in batches:
             newest.setdefault(f"{batch.source_id}:{batch.source_table}", batch)
@@ -46,7 +49,8 @@ def status(context: Context, source: str | None, limit: int) -> Report:
             latest = newest.get(name)
             watermark = ledger.offsets.watermark(latest.table_key) if latest else None
             profile = ledger.decisions.profiles(latest.table_key) if latest and source is not None else None
-            tables.append(_table(name, latest, outcomes.get(name), watermark, now) | {"profile": _profile(profile)})
+            told = {"retired": name.partition(":")[0] in gone, "profile": _profile(profile)}
+            tables.append(_table(name, latest, outcomes.get(name), watermark, now) | told)
     finally:
         ledger.close()
     problems = tuple(
@@ -54,14 +58,16 @@ def status(context: Context, source: str | None, limit: int) -> Report:
             f"{t['table']}: {t['last_outcome']}. {t['error'] or ''}".strip(), t["error_code"] or t["last_outcome"], table=t["table"]
         )
         for t in tables
-        if t["last_outcome"] in ("failed", "held")
+        if t["last_outcome"] in ("failed", "held") and not t["retired"]
     )
+    left = [_retired(record) for record in retired if record.source_id in gone]
 
     def show(console: Console) -> None:
         _show(console, tables, batches, source)
+        _show_retired(console, left)
 
     return Report(
-        data={"source": source, "tables": tables, "batches": [_batch(b) for b in batches]},
+        data={"source": source, "tables": tables, "batches": [_batch(b) for b in batches], "retired": left},
         problems=problems,
         code=Code.PROBLEMS if problems else Code.GOOD,
         show=show,
@@ -133,6 +139,28 @@ def _batch(b: BatchRecord) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _retired(record: SourceRecord) -> dict[str, Any]:
+    """A source that has no row any more. `forgotten_at`: when Airflow forgets, or has forgotten, its DAG."""
+    return {
+        "source": record.source_id, "state": record.state, "renamed_to": record.renamed_to, "since": _time(record.since),
+        "forgotten_at": _time(record.delete_at),
+    }  # fmt: skip
+
+
+def _show_retired(console: Console, retired: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not retired:
+        return
+    shown = Table(title="\nretired sources", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for title in ("source", "state", "since", "Airflow forgets it", "is called now"):
+        shown.add_column(title, overflow="fold")
+    for one in retired:
+        shown.add_row(Text(one["source"]), one["state"], one["since"], one["forgotten_at"] or "", Text(one["renamed_to"] or ""))
+    console.print(shown)
+
+
 def _show(console: Console, tables: list[dict[str, Any]], batches: tuple[BatchRecord, ...], source: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -146,6 +174,7 @@ def _show(console: Console, tables: list[dict[str, Any]], batches: tuple[BatchRe
     for t in tables:
         outcome = str(t["last_outcome"] or "")
         style = {"failed": "red", "held": "yellow"}.get(outcome, "green")
+        style = "dim" if t["retired"] else style
         mark = t["watermark"]["v"] if t["watermark"] else ""
         lag = "" if t["lag_seconds"] is None else f"{t['lag_seconds']:,}"
         shown.add_row(

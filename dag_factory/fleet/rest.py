@@ -66,16 +66,25 @@ class AirflowRest:
         errors = self._pages("/importErrors", "import_errors", {})
         return [f"{e['filename']}: {(e['stack_trace'].strip().splitlines() or [''])[-1]}" for e in errors]
 
+    def pools(self) -> dict[str, int]:
+        """Airflow's pools: name → slots (-1: no limit)."""
+        return {pool["name"]: pool["slots"] for pool in self._pages("/pools", "pools", {})}
+
     def pause(self, dag_id: str) -> None:
         self._call("PATCH", f"{_dag(dag_id)}?update_mask=is_paused", {"is_paused": True})
 
     def unpause(self, dag_id: str) -> None:
         self._call("PATCH", f"{_dag(dag_id)}?update_mask=is_paused", {"is_paused": False})
 
-    def trigger(self, dag_id: str, partition_key: str | None = None, *, run_id: str | None = None) -> str:
-        """Starts a run, for that period when one is named; its run id. Exactly one, even if an answer is lost."""
+    def trigger(
+        self, dag_id: str, partition_key: str | None = None, *, run_id: str | None = None, conf: Mapping[str, Any] | None = None
+    ) -> str:
+        """Starts a run, for that period when one is named, with the values of its form in `conf`; its run id. Exactly one, even
+        if an answer is lost."""
         run_id = run_id or f"rest__{partition_key or 'now'}__{secrets.token_hex(4)}"
-        body = {"dag_run_id": run_id, "logical_date": None, "partition_key": partition_key}
+        body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "partition_key": partition_key}
+        if conf is not None:
+            body["conf"] = dict(conf)
         for last in (False,) * (TRIES - 1) + (True,):
             try:
                 self._call("POST", f"{_dag(dag_id)}/dagRuns", body)

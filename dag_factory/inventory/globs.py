@@ -16,6 +16,7 @@ _PIECE = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
 _MOST_CHOICES = 6
 
 
+@lru_cache(maxsize=4096)
 def fault(glob: str) -> str | None:
     """Why a glob can never mean what its writer thinks; None when nothing speaks against it."""
     if not glob.strip():
@@ -34,6 +35,7 @@ def doubt(glob: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def covers(wide: str, narrow: str) -> bool:
     """Whether every name that `narrow` matches is matched by `wide`.
 
@@ -45,6 +47,7 @@ def covers(wide: str, narrow: str) -> bool:
     return all(fnmatch.fnmatchcase(name, wide) for name in _examples(narrow))
 
 
+@lru_cache(maxsize=4096)
 def meet(one: str, other: str) -> bool:
     """Whether some name is matched by both."""
     if not is_glob(one):

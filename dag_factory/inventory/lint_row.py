@@ -20,6 +20,7 @@ MOST_TAG = 100
 MOST_OWNER = 500
 # Airflow refuses other ids when a connection is stored (`sanitize_conn_id`).
 _CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}\Z", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONN_FIELDS = ("conn_id", "privacy.key_conn_id", "dead_letters.conn_id")
 _NEEDS_CONNECTION = frozenset(("sql",))
 
@@ -118,7 +119,7 @@ def _names(spec: PipelineSpec) -> Iterator[Finding]:
         yield Finding("owner", f"has {len(spec.owner)} characters, at most {MOST_OWNER} fit Airflow's tables. Shorten it")
     shown = [("owner", spec.owner), *((f"tags[{i}]", tag) for i, tag in enumerate(spec.tags)), ("limits.pool", spec.limits.pool)]
     for field, text in shown:
-        if any(ord(c) < 32 or ord(c) == 127 for c in text or ""):
+        if text and _CONTROL.search(text):
             yield Finding(field, "holds a control character, a line break perhaps. Write it in one line of plain text")
     if spec.renamed_from == spec.name:
         yield Finding("renamed_from", "is the row's own name. Remove it")

@@ -158,9 +158,11 @@ def claims(spec: PipelineSpec) -> tuple[list[Claim], list[Finding]]:
     told: list[Claim] = []
     wrong: list[Finding] = []
     movers = _movers(spec)
+    overrides = any(isinstance(entry, TableEntry) for entry in spec.tables)
     for field, source_table in _known_tables(spec):
         try:
-            table = table_spec(spec.model_copy(update={"tables": movers(source_table)}), source_table)
+            moved = movers(source_table)
+            table = table_spec(spec.model_copy(update={"tables": moved}) if moved or overrides else spec, source_table)
         except InventoryError as error:
             wrong.append(Finding(field, str(error)))
             continue

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Union
+from functools import lru_cache
+from typing import Any, NamedTuple, Union
 
 from dag_factory.inventory.yaml_nodes import Node, joined, plain
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a value was written. `layer` is `built-in`, `platform.yaml`, `defaults.yaml`, `defaults`, `row` or
     `tables[<match>]`; built-in values have no file."""
 
@@ -30,8 +29,7 @@ class Origin:
 BUILT_IN = Origin("built-in")
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A value that is not a map (lists are values). `node.value is None` unsets what lower layers said."""
 
     node: Node
@@ -147,5 +145,6 @@ def _is_name(part: str) -> bool:
     return re.fullmatch(r"[a-z_]+", part) is not None
 
 
-def _parts(path: str) -> list[str | int]:
-    return [int(i) if i else name for name, i in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+@lru_cache(maxsize=4096)
+def _parts(path: str) -> tuple[str | int, ...]:
+    return tuple(int(i) if i else name for name, i in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path))

@@ -7,7 +7,6 @@ table that matches `public.orders` also gets what `public.*` says.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +24,8 @@ from airflow_dataops.core.spec import (
     is_glob,
 )
 from dag_factory.inventory import globs
-from dag_factory.inventory.fields import validated
-from dag_factory.inventory.merge import Tree, merged, plain_tree
+from dag_factory.inventory.fields import as_json, part, validated
+from dag_factory.inventory.merge import Tree, merged
 from dag_factory.inventory.problem import Finding
 from dag_factory.inventory.yaml_nodes import Node
 
@@ -103,7 +102,7 @@ def _combined(
                 tree = merged(tree, said, f"tables[{index}]")
                 overridden[name] = index
         if name in overridden:
-            parts[name] = PARTS[name].model_validate_json(json.dumps(plain_tree(tree)), strict=True)
+            parts[name] = part(PARTS[name], as_json(tree))
     globs_ = [entries[index].value["match"].value for index in sorted(together)]
     about = f"for tables that match {' and '.join(repr(g) for g in globs_)}" if overridden else ""
     return Combination(table, about, overridden=overridden, **parts)

@@ -5,6 +5,7 @@ A field that is silently ignored would be a promise broken in secret. Delete an 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,6 @@ NOT_YET: dict[str, tuple[Any, str]] = {
     "limits.bytes_per_second": (None, "throttling of reads. Remove it"),
     "rules": ((), "row rules. Remove it, or filter in `read.query`"),
     "approvers": ((), "approvals of held drift. Remove it"),
-    "renamed_from": (None, "carrying state over to a new id. Keep the old `name`"),
 }
 """Field → (the one value, or the values, that work today; what is missing and what to do instead)."""
 
@@ -37,16 +37,20 @@ NOT_YET_CATALOGS: dict[str, str] = {
 }
 
 
+_values = operator.attrgetter(*NOT_YET)
+
+
 def refusals(spec: PipelineSpec) -> Iterator[Finding]:
     """A finding for each field that is set to something no step honours, of the row and of its `tables` entries."""
-    data = spec.model_dump(by_alias=True)
-    for path, (works, instead) in NOT_YET.items():
-        owner, _, name = path.rpartition(".")
-        value = data[owner][name] if owner else data[name]
-        if not _works(value, works):
+    entries = [(index, entry) for index, entry in enumerate(spec.tables) if isinstance(entry, TableEntry)]
+    for (path, (works, instead)), value in zip(NOT_YET.items(), _values(spec), strict=True):
+        if value != works and not _works(value, works):
             yield Finding(path, _message(value, instead))
-        for index, entry in enumerate(spec.tables):
-            over = getattr(entry, owner, None) if owner and isinstance(entry, TableEntry) else None
+        if not entries:
+            continue
+        owner, _, name = path.rpartition(".")
+        for index, entry in entries if owner else ():
+            over = getattr(entry, owner, None)
             if over and name in over and over[name] is not None and not _works(over[name], works):
                 yield Finding(f"tables[{index}].{path}", _message(over[name], instead))
 

@@ -89,8 +89,8 @@ def read_domain(folder: str | os.PathLike[str], name: str, shared: SharedFiles) 
     """(rows, problems) of one domain file: everything but what only all files together can tell (`lint_target.claims`)."""
     reading = _Reading(Path(folder), None)
     rows = tuple(reading.domain(Path(folder) / name, shared.layers, shared.platform))
-    reading.renamed({row.id: row for row in rows})
-    return rows, tuple(reading.problems)
+    wrong = reading.renamed({row.id: row for row in rows})
+    return tuple(replace(row, spec=None) if row.id in wrong else row for row in rows), tuple(reading.problems)
 
 
 class _Reading:
@@ -105,16 +105,16 @@ class _Reading:
         rows: list[Row] = []
         for file in self.domain_files():
             rows += self.domain(file, layers, platform)
-        good = [row.spec for row in rows if row.spec is not None]
+        by_id: dict[str, Row] = {}
+        for row in rows:
+            by_id.setdefault(row.id, row)
+        wrong = self.renamed(by_id)
+        good = [row.spec for row in rows if row.spec is not None and row.id not in wrong]
         met = set()
         for spec, finding in meetings(good):
             row = next(row for row in rows if row.spec is spec)
             self.problems.append(row.problem(finding))
             met.add(spec.id)
-        by_id: dict[str, Row] = {}
-        for row in rows:
-            by_id.setdefault(row.id, row)
-        self.renamed(by_id)
         return Inventory(
             folder=str(self.folder),
             rows=tuple(spec for spec in good if spec.id not in met),
@@ -293,12 +293,27 @@ class _Reading:
                 first[label] = node.line
                 yield row
 
-    def renamed(self, by_id: dict[str, Row]) -> None:
-        """A row that says it is another one under a new name, while that other one still stands there."""
+    def renamed(self, by_id: dict[str, Row]) -> set[str]:
+        """Rows that say they are another one under a new name, while that one still stands there, or another row says so, too:
+        state belongs to one. Returns their ids. (Rows that name each other in a circle all still stand there.)"""
+        claims: dict[str, list[Row]] = {}
         for row in by_id.values():
-            old = row.spec.renamed_from if row.spec is not None else None
-            if old is not None and f"{row.domain}.{old}" in by_id:
-                self.problems.append(row.problem(Finding("renamed_from", f"names {old!r}, which still is a row. Remove one")))
+            if row.spec is not None and row.spec.renamed_from is not None:
+                claims.setdefault(f"{row.domain}.{row.spec.renamed_from}", []).append(row)
+        wrong = set()
+        for old, rows in claims.items():
+            name = old.partition(".")[2]
+            for row in rows:
+                others = [other.id for other in rows if other is not row]
+                if old in by_id:
+                    message = f"names {name!r}, which still is a row. Remove one"
+                elif others:
+                    message = f"names {name!r}, and so does {', '.join(others[:5])}. State goes to one row only. Remove the others"
+                else:
+                    continue
+                self.problems.append(row.problem(Finding("renamed_from", message)))
+                wrong.add(row.id)
+        return wrong
 
 
 def collapsed(problems: list[Problem]) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from dag_factory.inventory.merge import Leaf, Tree, leaves, merged, origin_of, w
 from dag_factory.inventory.narrow import PARTS, combinations, entry_findings
 from dag_factory.inventory.not_yet import refusals
 from dag_factory.inventory.problem import Finding, Problem, Severity
-from dag_factory.inventory.secret_text import is_secret_place, secret_kind, secret_message, secrets_in
+from dag_factory.inventory.secret_text import is_secret_place, name_tells, secret_kind, secret_message, secrets_in
 from dag_factory.inventory.yaml_nodes import Node, faults
 
 _ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
@@ -78,21 +78,25 @@ def read_row(
     label = name.value if name is not None and is_id(name.value) else f"sources[{index}]"
     row = Row(f"{domain}.{label}", domain, node.file, node.line, tree, None)
     problems = [Problem("error", node.file, line, row.id, path, message) for line, path, message in faults(node)]
-    for path, line, kind in secrets_in(node):
-        problems.append(Problem("error", node.file, line, row.id, path, secret_message(kind)))
-    spec, wrong = validated(SourceSpec, tree)
+    own = secrets_in(node)
+    problems += [Problem("error", node.file, line, row.id, path, secret_message(kind)) for path, line, kind in own]
+    place = {"domain": domain, "file": written_as, "line": node.line}
+    whole, wrong = (None, []) if place.keys() & tree.keys() else validated(PipelineSpec, tree, also=place)
+    spec: SourceSpec | None = whole
+    if spec is None:
+        spec, wrong = validated(SourceSpec, tree)
     found = list(wrong)
     trees = {part: _part(tree, part) for part in PARTS}
     entries = entries_of(tree)
     for number, entry in enumerate(entries):
         if entry.is_map:
             found += [f for f in entry_findings(entry, number, trees) if f.field not in {w.field for w in wrong}]
-    secrets = set(_secret_places(tree))
+    secrets = set(_secret_places(tree, anywhere=bool(own)))
     # The rules quote what they find, so a credential is out of their sight. (What a field's name gives away is in no known field.)
     broken = {finding.field for finding in found} | {place for place in secrets if not is_secret_place(place)}
     readable = _readable(tree, broken) if secrets or spec is None else spec
     if readable is not None:
-        whole = PipelineSpec(**dict(readable), domain=domain, file=written_as, line=node.line)
+        whole = PipelineSpec(**dict(readable), **place) if whole is None or secrets else whole
         found += [f for f in _linted(whole, tree, trees, entries, platform, broken) if not _touches(f.field, broken)]
         if layers.sound and not secrets and not problems and not any(f.severity == "error" for f in found):
             row = Row(row.id, domain, node.file, node.line, tree, whole)
@@ -102,12 +106,14 @@ def read_row(
     return row, problems
 
 
-def _secret_places(tree: Tree) -> Iterator[str]:
-    """Dotted paths of credentials in the merged row, those of a layer included."""
+def _secret_places(tree: Tree, *, anywhere: bool) -> Iterator[str]:
+    """Dotted paths of credentials in the merged row, those of a layer included; unless `anywhere`, no value of the row itself
+    is one."""
     for path, leaf in leaves(tree):
-        if secret_kind(path) or (is_secret_place(path) and leaf.node.value is not None):
+        kind, is_place = name_tells(path, path)
+        if kind or (is_place and leaf.node.value is not None):
             yield path
-        else:
+        elif anywhere or leaf.origin.layer != "row":
             yield from (where for where, _, _ in secrets_in(leaf.node, path))
 
 
@@ -146,7 +152,10 @@ def _linted(
 ) -> Iterator[Finding]:
     yield from row_findings(spec, tree, platform)
     yield from table_findings(spec)
-    yield from refusals(spec)
+    for finding in refusals(spec):
+        # In the defaults `approvers` are those of new sources, which there are (`dataops_onboard`).
+        if finding.field != "approvers" or _is_own(tree, "approvers"):
+            yield finding
     if {field.partition(".")[0].partition("[")[0] for field in broken} & {*PARTS, "tables", "kind", "schedule"}:
         return  # what goes with what cannot be told when a side of it is unknown
     told: dict[tuple[str, str], list[str]] = {}
@@ -160,6 +169,11 @@ def _linted(
         # What holds for the row as it is needs no tables named, nor does what an entry itself says.
         about = "" if "" in abouts or field.startswith("tables[") else f" ({abouts[0]})"
         yield Finding(field, message + about, severities[field, message])
+
+
+def _is_own(tree: Tree, field: str) -> bool:
+    origin = origin_of(tree, field)
+    return origin is not None and origin.layer == "row"
 
 
 def layer_problems(layers: Layers, name: str) -> list[Problem]:

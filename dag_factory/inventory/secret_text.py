@@ -6,7 +6,6 @@ Nothing here returns or logs the text it found; `shown` is the one way a value o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -87,22 +86,36 @@ def secret_message(kind: str) -> str:
     )
 
 
-def secrets_in(node: Node, path: str = "") -> Iterator[tuple[str, int, str]]:
-    """(dotted path, line, what it looks like) of every credential below a node."""
-    if isinstance(node.value, dict):
-        for key, child in node.value.items():
-            here = joined(path, key)
-            if kind := secret_kind(key):
-                yield joined(path, HIDDEN), child.line, kind
-            elif is_secret_place(here) and _holds_text(child):
-                yield here, child.line, "a credential, by its name"
+def secrets_in(node: Node, path: str = "") -> list[tuple[str, int, str]]:
+    """(dotted path, line, what it looks like) of every credential below a node, in order."""
+    found: list[tuple[str, int, str]] = []
+    _search(node, path, found)
+    return found
+
+
+def _search(node: Node, path: str, found: list[tuple[str, int, str]]) -> None:
+    value = node.value
+    if isinstance(value, dict):
+        for key, child in value.items():
+            here = f"{path}.{key}" if path else key
+            kind, is_place = name_tells(key, here)
+            if kind:
+                found.append((joined(path, HIDDEN), child.line, kind))
+            elif is_place and _holds_text(child):
+                found.append((here, child.line, "a credential, by its name"))
             else:
-                yield from secrets_in(child, here)
-    elif isinstance(node.value, list):
-        for index, child in enumerate(node.value):
-            yield from secrets_in(child, f"{path}[{index}]")
-    elif kind := secret_kind(node.value, is_query=path.endswith(".query")):
-        yield path, node.line, kind
+                _search(child, here, found)
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            _search(child, f"{path}[{index}]", found)
+    elif isinstance(value, str) and (kind := secret_kind(value, is_query=path.endswith(".query"))):
+        found.append((path, node.line, kind))
+
+
+@lru_cache(_KNOWN_NAMES)
+def name_tells(key: str, path: str) -> tuple[str | None, bool]:
+    """(what a key itself looks like, whether its dotted path is a place for a credential)."""
+    return secret_kind(key), is_secret_place(path)
 
 
 @lru_cache(_KNOWN_NAMES)

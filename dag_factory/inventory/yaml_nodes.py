@@ -7,9 +7,10 @@ node: whoever wrote it has to say what is meant, because half of the tools aroun
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -55,7 +56,7 @@ class Node:
     file: str
     line: int
     nodes: int = 1
-    faults: list[tuple[int, str | None, str]] = field(default_factory=list)
+    faults: tuple[tuple[int, str | None, str], ...] = ()
     is_sound: bool = False
 
     @property
@@ -152,13 +153,14 @@ class _Tree:
     def node(self, event: Any, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise YamlError(_line(event), f"values are nested deeper than {MAX_DEPTH} levels. Flatten them")
-        if isinstance(event, yaml.AliasEvent):
+        kind = type(event)
+        if kind is yaml.AliasEvent:
             return self.alias(event)
         if event.anchor is not None:
             self.anchors[event.anchor] = None  # until it is whole: an alias to it would be endless
-        if isinstance(event, yaml.ScalarEvent):
+        if kind is yaml.ScalarEvent:
             node = self.scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
+        elif kind is yaml.SequenceStartEvent:
             node = self.sequence(event, depth)
         else:
             node = self.mapping(event, depth)
@@ -183,17 +185,15 @@ class _Tree:
 
     def scalar(self, event: Any) -> Node:
         self.count(1, event)
-        node = Node(None, self.file, _line(event), is_sound=True)
-        node.value, fault = scalar(event.value, event.tag, bool(event.style))
-        if fault:
-            node.faults.append((node.line, None, fault))
-        return node
+        value, fault = scalar(event.value, event.tag, bool(event.style))
+        line = _line(event)
+        return Node(value, self.file, line, 1, ((line, None, fault),) if fault else (), True)
 
     def sequence(self, event: Any, depth: int) -> Node:
         self.count(1, event)
         node = Node([], self.file, _line(event), is_sound=True)
         self.refuse_tag(node, event)
-        while not isinstance(child_event := self.parser.get_event(), yaml.SequenceEndEvent):
+        while type(child_event := self.parser.get_event()) is not yaml.SequenceEndEvent:
             child = self.node(child_event, depth + 1)
             node.value.append(child)
             node.nodes += child.nodes
@@ -205,9 +205,9 @@ class _Tree:
         node = Node({}, self.file, _line(event), is_sound=True)
         self.refuse_tag(node, event)
         seen: dict[str, int] = {}
-        while not isinstance(key_event := self.parser.get_event(), yaml.MappingEndEvent):
+        while type(key_event := self.parser.get_event()) is not yaml.MappingEndEvent:
             line = _line(key_event)
-            if not isinstance(key_event, yaml.ScalarEvent):
+            if type(key_event) is not yaml.ScalarEvent:
                 raise YamlError(line, "a key of a map is not plain text. Write `key: value` with a text key")
             key = str(key_event.value)
             fault = _key_fault(key_event.value, key_event.tag, key_event.style)
@@ -216,17 +216,18 @@ class _Tree:
             node.is_sound = node.is_sound and child.is_sound
             self.count(1, key_event)
             if fault:
-                node.faults.append((line, key, fault))
+                node.faults += ((line, key, fault),)
             if key in seen:
-                node.faults.append((line, key, f"the key stands twice in this map, first in line {seen[key]}. Remove one"))
+                node.faults += ((line, key, f"the key stands twice in this map, first in line {seen[key]}. Remove one"),)
                 continue
             seen[key] = line
-            node.value[key] = Node(child.value, child.file, line, child.nodes, child.faults, child.is_sound)
+            child.line = line  # an anchor's node too: every alias to it has a node and a line of its own
+            node.value[key] = child
         return node
 
     def refuse_tag(self, node: Node, event: Any) -> None:
         if event.tag is not None:
-            node.faults.append((node.line, None, "YAML tags (`!…`) are not read here. Remove the tag"))
+            node.faults += ((node.line, None, "YAML tags (`!…`) are not read here. Remove the tag"),)
 
 
 @lru_cache(4096)
@@ -248,7 +249,8 @@ def scalar(text: str, tag: str | None, quoted: bool) -> tuple[Any, str | None]:
     if _INT.match(text):
         return (int(text), None) if len(text) < 100 else (text, "a number of more than 99 digits is not read. Quote it")
     if _FLOAT.match(text):
-        return float(text), None
+        number = float(text)
+        return (number, None) if math.isfinite(number) else (text, "a number of this size cannot be held. Quote it")
     if _ODD_NUMBER.match(text):
         return text, (
             "this is one number to some YAML readers, another number or text to others. "
@@ -268,4 +270,5 @@ def _key_fault(key: str, tag: str | None, style: str | None) -> str | None:
 
 
 def _line(event: Any) -> int:
-    return int(event.start_mark.line) + 1
+    line: int = event.start_mark.line
+    return line + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -24,3 +25,16 @@ def flow(value: Any) -> str:
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f")  # an exponent means different things to YAML readers
     return _UNWELCOME.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def list_item(row: Mapping[str, Any], indent: int = 2) -> list[str]:
+    """A map as lines of an item of a block list: a field per line, and a list that holds maps an entry per line."""
+    lines: list[str] = []
+    for name, value in row.items():
+        lead = " " * indent + ("  " if lines else "- ")
+        if isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value):
+            lines.append(f"{lead}{flow(name)}:")
+            lines += [f"{' ' * (indent + 4)}- {flow(entry)}" for entry in value]
+        else:
+            lines.append(f"{lead}{flow(name)}: {flow(value)}")
+    return lines

@@ -59,13 +59,19 @@ class Site:
 
     def bundle(self, **options: Any) -> InventoryBundle:
         """The bundle as a new process on the machine of now makes it."""
-        return InventoryBundle(**{"inventory": str(self.inventory), "snapshots": str(self.snapshots), "name": "inv"} | options)
+        here = {"inventory": str(self.inventory), "snapshots": str(self.snapshots), "name": "inv", "onboard_dag_id": None}
+        return InventoryBundle(**here | options)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Relative path → bytes of everything in a folder but Python's compiled files."""
     found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
     return {path: file.read_bytes() for path, file in found.items() if "__pycache__" not in path}
+
+
+def active(folder: Path) -> set[str]:
+    """The DAGs that the files of a bundle give, but for the retired ones."""
+    return {dag_id for dag_id, dag in loaded(folder).items() if "retired" not in dag.tags}
 
 
 def loaded(folder: Path, wanted: str | None = None) -> dict[str, DAG]:

@@ -14,9 +14,10 @@ import yaml
 
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
+from dag_factory.bundle.retirement import Limits
 from dag_factory.cli.plan_markdown import MOST_CHARACTERS, as_markdown
 from dag_factory.inventory import Inventory
-from dag_factory.inventory_plan import InventoryPlan, SourcePlan, plan_inventory
+from dag_factory.inventory_plan import InventoryPlan, SourcePlan, plan_inventory, with_mass_removal
 from tests.cli.conftest import Dataops
 
 DB: dict[str, Any] = {
@@ -104,6 +105,15 @@ def test_fields_tables_dags_and_what_moves() -> None:
     quiet = change(owner="bob")
     assert (quiet.moves_schedule, quiet.moves_target, quiet.tables) == (False, False, ())
     assert {f.field for f in quiet.dag} == {"owner"}
+
+
+@pytest.mark.parametrize(("gone", "refused"), [(5, False), (10, False), (11, True)])
+def test_a_mass_removal_is_told_before_the_bundle_refuses_it(gone: int, refused: bool) -> None:
+    rows = [row(name=f"r{n}") for n in range(40)]
+    plan = with_mass_removal(edit(rows, rows[gone:]), len(rows), Limits(100, 25))
+    assert [p.message.partition(":")[0] for p in plan.errors] == ([f"removes {gone} of 40 rows -> at most 10 at once"] * refused)
+    renamed = [row(name=f"s{n}", renamed_from=f"r{n}") for n in range(40)]
+    assert with_mass_removal(edit(rows, renamed), len(rows), Limits(100, 25)).errors == ()
 
 
 def test_added_retired_and_unchanged() -> None:

@@ -25,6 +25,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.lake import open_lake
 from airflow_dataops.ledger import open_ledger
+from airflow_dataops.open_edges import state_id_of
 from airflow_dataops.sources import open_source
 from airflow_dataops.steps.load import load_table
 from airflow_dataops.steps.run import Edges, Run, TableResult
@@ -81,7 +82,15 @@ class World:
             lease_seconds=self.lease_seconds,
             grace_seconds=self.grace_seconds,
             clock=self.clock,
+            state_id=self.state_id(spec),
         )
+
+    def state_id(self, spec: PipelineSpec) -> str:
+        ledger = open_ledger(self.ledger_url)
+        try:
+            return state_id_of(spec, ledger)
+        finally:
+            ledger.close()
 
     def load(self, spec: PipelineSpec, table: str, period: Period | str = "2024-05-01", run: str | None = None) -> TableResult:
         period = day(period) if isinstance(period, str) else period
