@@ -1,8 +1,8 @@
 """The sample's own Airflow: a home with its configuration, and the processes that `airflow standalone` would start.
 
-The processes are started here one by one, not through `airflow standalone`, because ending that one leaves its children
-behind, and because each keeps a log of its own. They are found again by a mark in their environment: also the ones that
-left the process group (every Airflow task does), and those of an earlier sample that was killed.
+The processes are not started through `airflow standalone`, because ending that one leaves its children behind, because each
+keeps a log of its own, and because they are up sooner (`sample_components`). They are found again by a mark in their
+environment: also the ones that left the process group (every Airflow task does), and those of an earlier sample that was killed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from configparser import RawConfigParser
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from airflow_dataops.core.errors import BusyError, InventoryError, UnavailableError
+from dag_factory.sample_components import ENDED
 
 HOST = "127.0.0.1"
 """Nobody but this machine can log in: the login is a fixed one."""
@@ -39,6 +39,9 @@ COMPONENTS = {
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
 MARK = "DATAOPS_SAMPLE_HOME"
+BUNDLE = "inventory"
+LOOK_SECONDS = 1
+"""How often Airflow looks for an edit of the inventory; a look costs a millisecond."""
 STOP_SECONDS = 15
 LOCK_SECONDS = 60
 
@@ -48,7 +51,7 @@ class SampleAirflow:
 
     def __init__(self, home: Path, project: Path, port: int = 8080) -> None:
         self.home, self.project, self.first_port, self.port = home.absolute(), project.absolute(), port, port
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -128,37 +131,40 @@ class SampleAirflow:
                 connection.execute("PRAGMA journal_mode = WAL")  # readers and the one writer no longer stop each other
             stamp.write_text(current, encoding="utf-8")
 
-    def start(self) -> None:
-        """Starts the processes; their output goes to `logs/`."""
-        env = self.environment(os.environ)
-        for name, command in COMPONENTS.items():
-            with open(self.logs / f"{name}.log", "wb") as output:
-                self._running[name] = subprocess.Popen(
-                    (sys.executable, "-P", "-m", "airflow", *command), env=env, cwd=self.home,
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                )  # fmt: skip
+    def start(self, components: Mapping[str, Sequence[str]] = COMPONENTS) -> None:
+        """Starts the processes (name → words of `airflow`); their output goes to `logs/`, a file for each."""
+        command = (sys.executable, "-P", "-m", "dag_factory.sample_components")
+        told = (str(self.logs), json.dumps(components), str(self.port))
+        with open(self._log, "wb") as output:
+            self._running = subprocess.Popen(
+                command + told, env=self.environment(os.environ), cwd=self.home, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def _log(self) -> Path:
+        return self.logs / "components.log"
 
     def check(self) -> None:
         """UnavailableError when one of the processes has ended by itself, with its last words."""
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                raise UnavailableError(
-                    f"Cannot keep Airflow running: its {name} ended with {process.returncode} -> it should not end. "
-                    f"Look at {self.logs / name}.log. {_last_lines(self.logs / f'{name}.log')}"
-                )
+        if self._running is None or self._running.poll() is None:
+            return
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        name, ended, code = (lines[-1] if lines else "").partition(ENDED)
+        log = self.logs / f"{name}.log" if ended else self._log
+        what = f"its {name} ended with {code}" if ended else f"its processes ended with {self._running.returncode}"
+        raise UnavailableError(f"Cannot keep Airflow running: {what} -> it should not end. Look at {log}. {_last_lines(log)}")
 
     def stop(self) -> int:
         """Ends every process of this home, tasks included; returns how many had to be killed. Idempotent."""
-        for process in self._running.values():
-            process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in self._running.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
+        if self._running is None:
+            return self._end_marked()
+        self._running.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._running.wait(STOP_SECONDS)
         killed = self._end_marked()
-        for process in self._running.values():
-            process.wait()
-        self._running.clear()
+        self._running.wait()
+        self._running = None
         return killed
 
     def _end_marked(self) -> int:
@@ -184,9 +190,13 @@ class SampleAirflow:
         def kept(section: str, option: str) -> str:
             return before.get(section, option, fallback="") or secrets.token_urlsafe(48)
 
+        bundle = {
+            "name": BUNDLE,
+            "classpath": "dag_factory.bundle.InventoryBundle",
+            "kwargs": {"refresh_interval": LOOK_SECONDS},
+        }
         sections: dict[str, dict[str, object]] = {
             "core": {
-                "dags_folder": self.project / "dags",
                 "executor": "LocalExecutor",
                 "parallelism": max(2, min(8, os.cpu_count() or 2)),
                 "load_examples": False,
@@ -197,9 +207,18 @@ class SampleAirflow:
             },
             # Patience, because on a small machine the components wait for each other's transactions.
             "database": {"sql_alchemy_conn": f"sqlite:///{self.database}?timeout={LOCK_SECONDS}"},
-            "workers": {"execution_api_timeout": LOCK_SECONDS},
-            "dag_processor": {"min_file_process_interval": 10, "stale_dag_threshold": 0, "parsing_processes": 1},
-            "scheduler": {"parsing_cleanup_interval": 10, "scheduler_idle_sleep_time": 0.5},
+            # A supervisor that looks at its task in the moment between its last word and its end looks again after this time.
+            "workers": {"execution_api_timeout": LOCK_SECONDS, "min_heartbeat_interval": 1},
+            # docs/reference/bundle.md says why: an edit of the inventory is seen at once, and nothing is parsed by the clock.
+            "dag_processor": {
+                "dag_bundle_config_list": json.dumps([bundle]),
+                "dag_bundle_storage_path": self.home / "bundles",
+                "bundle_refresh_check_interval": LOOK_SECONDS,
+                "min_file_process_interval": 3600,
+                "stale_dag_threshold": 0,
+                "parsing_processes": 1,
+            },
+            "scheduler": {"parsing_cleanup_interval": 5, "scheduler_idle_sleep_time": 0.5},
             "api": {
                 "host": HOST,
                 "port": self.port,

@@ -90,7 +90,9 @@ def table_reports(airflow: SampleAirflow) -> list[TableReport]:
             for entry in edges.ledger.runs.latest(row.id, limit=10_000):
                 latest.setdefault(entry["table_key"], entry["result"])
             for _, result in sorted(latest.items()):
-                current = edges.ledger.decisions.current(table_spec(row, result["source_table"]).key)
+                current = edges.ledger.decisions.current(
+                    table_spec(row, result["source_table"], edges.ledger.sources.state_id(row.id)).key
+                )
                 reports.append(table_report(row.id, result, [(d.rows, d.fingerprint) for d in current.values()]))
     return reports
 

@@ -58,8 +58,11 @@ class Block:
     spans: Spans | None = None
 
 
-def blocks(stream: ByteReader, dialect: Dialect, block_bytes: int, first_line: int = 1) -> Iterator[Block]:
-    """The whole stream as blocks of about `block_bytes`; a longer record makes a longer block."""
+def blocks(
+    stream: ByteReader, dialect: Dialect, block_bytes: int, first_line: int = 1, most_record_bytes: int = MAX_RECORD_BYTES
+) -> Iterator[Block]:
+    """The whole stream as blocks of about `block_bytes`; a longer record makes a longer block, up to `most_record_bytes`. From
+    there on a quote that is open has been lost; LimitError when there is no line end either."""
     rest, wanted, line = b"", block_bytes, first_line
     ended = False
     while not ended:
@@ -74,11 +77,11 @@ def blocks(stream: ByteReader, dialect: Dialect, block_bytes: int, first_line: i
         buffer = parts[0] if len(parts) == 1 else b"".join(parts)
         if not buffer:
             return
-        block, used = _cut(buffer, dialect, line, ended)
+        block, used = _cut(buffer, dialect, line, ended, most_record_bytes)
         if used == 0:
-            if len(buffer) > 2 * MAX_RECORD_BYTES:
+            if len(buffer) > 2 * most_record_bytes:
                 raise LimitError(
-                    f"Cannot read record at line {line}: more than {2 * MAX_RECORD_BYTES} bytes without an end -> less. "
+                    f"Cannot read record at line {line}: more than {2 * most_record_bytes} bytes without an end -> less. "
                     "This may be no text file, or another delimiter or quote. Check the row's options."
                 )
             wanted = len(buffer) * 2  # one record larger than the buffer: do not look at it byte by byte again
@@ -135,18 +138,20 @@ def _line_ends(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ends[order], after[order]
 
 
-def _cut(buffer: bytes, dialect: Dialect, line: int, ended: bool) -> tuple[Block, int]:
+def _cut(
+    buffer: bytes, dialect: Dialect, line: int, ended: bool, most_record_bytes: int = MAX_RECORD_BYTES
+) -> tuple[Block, int]:
     """(the whole records at the beginning of a buffer, bytes used); 0 used: there is not one whole record."""
     quote = dialect.quote.encode() if dialect.quote else b""
     if not quote or quote not in buffer:
         used = len(buffer) if ended else _after_last_line(buffer)
         data = buffer[:used]
         return Block(data, line, count_lines(data), plain=True), used
-    regular = _regular(buffer, dialect, ended)
+    regular = _regular(buffer, dialect, ended, most_record_bytes)
     if regular is not None:
         data = buffer[:regular]
         return Block(data, line, count_lines(data), plain=False), regular
-    return _walk(buffer, dialect, line, ended)
+    return _walk(buffer, dialect, line, ended, most_record_bytes)
 
 
 def _after_last_line(buffer: bytes) -> int:
@@ -166,7 +171,7 @@ def count_lines(data: bytes) -> int:
     return ends + (not data.endswith((b"\n", b"\r")))
 
 
-def _regular(buffer: bytes, dialect: Dialect, ended: bool) -> int | None:
+def _regular(buffer: bytes, dialect: Dialect, ended: bool, most_record_bytes: int) -> int | None:
     """Bytes of whole records when every quote stands where the rules want it, so that a line end is outside quotes
     exactly if the number of quotes before it is even; None when some quote does not."""
     data = np.frombuffer(buffer, np.uint8)
@@ -182,7 +187,8 @@ def _regular(buffer: bytes, dialect: Dialect, ended: bool) -> int | None:
         outside = np.flatnonzero(np.searchsorted(quotes, ends) % 2 == 0)
         if not len(outside):
             # No whole record, or a lost quote that would swallow everything: the walk tells, when it is too long.
-            return 0 if len(buffer) < MAX_RECORD_BYTES and _pairs_up(data, quotes[: len(quotes) // 2 * 2], dialect) else None
+            short = len(buffer) < most_record_bytes
+            return 0 if short and _pairs_up(data, quotes[: len(quotes) // 2 * 2], dialect) else None
         used = int(after[outside[-1]])
         quotes = quotes[quotes < used]
     return used if _pairs_up(data[:used], quotes, dialect) else None
@@ -224,7 +230,7 @@ def fields_of(record: bytes, dialect: Dialect) -> list[str]:
         at = stop + 1
 
 
-def _walk(buffer: bytes, dialect: Dialect, line: int, ended: bool) -> tuple[Block, int]:
+def _walk(buffer: bytes, dialect: Dialect, line: int, ended: bool, most_record_bytes: int) -> tuple[Block, int]:
     """Record by record, malformed ones marked."""
     record, quoted = _patterns(dialect.delimiter, dialect.quote or '"')
     found: list[tuple[int, int, int, bool]] = []
@@ -248,7 +254,7 @@ def _walk(buffer: bytes, dialect: Dialect, line: int, ended: bool) -> tuple[Bloc
             opened = stop + (buffer.startswith(dialect.delimiter.encode(), stop))
             closed = quoted.match(buffer, opened)
             open_ended = closed is None or closed.end() >= size
-            if open_ended and not ended and size - at < MAX_RECORD_BYTES:
+            if open_ended and not ended and size - at < most_record_bytes:
                 break
             whole = _LINE.match(buffer, at)
             after = whole.end() if whole else size

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from airflow_dataops.core.errors import LimitError
 from airflow_dataops.core.options import FilesOptions
 from airflow_dataops.formats.base import FileAccess, Tally
 from airflow_dataops.formats.csv_format import CsvFormat
@@ -17,10 +18,10 @@ from airflow_dataops.formats.csv_records import Dialect, blocks, fields_of, span
 COMMA = Dialect()
 
 
-def records(data: bytes, block_bytes: int, dialect: Dialect = COMMA) -> list[tuple[bytes, int, bool]]:
+def records(data: bytes, block_bytes: int, dialect: Dialect = COMMA, **limit: int) -> list[tuple[bytes, int, bool]]:
     """(bytes, line, malformed) of every record."""
     found = []
-    for block in blocks(io.BytesIO(data), dialect, block_bytes):
+    for block in blocks(io.BytesIO(data), dialect, block_bytes, **limit):
         spans = spans_of(block, dialect, blank_is_record=False)
         for start, end, line, bad in zip(
             *(c.tolist() for c in (spans.starts, spans.ends, spans.lines, spans.malformed)), strict=True
@@ -123,3 +124,16 @@ def test_fields_of_one_record() -> None:
 @pytest.mark.parametrize("data", [b"", b"\n\n\r\n", b"\r"])
 def test_nothing_is_no_record(data: bytes) -> None:
     assert records(data, 1) == []
+
+
+def test_a_file_without_any_line_end_is_refused_before_memory_is_full() -> None:
+    with pytest.raises(LimitError, match="line 2: more than 2097152 bytes"):
+        records(b"id,t\n" + b"x" * (5 << 20), 1 << 16, most_record_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("other", [b"x", b'"x"'], ids=["plain", "quoted"])
+def test_a_quote_that_is_lost_in_a_large_file_costs_one_record(other: bytes) -> None:
+    many = 400_000
+    found = records(b'id,t\n1,"x\n' + (b"3," + other + b"\n") * many, 1 << 16, most_record_bytes=1 << 20)
+    assert [(record, line) for record, line, malformed in found if malformed] == [(b'1,"x', 2)]
+    assert len(found) == 1 + 1 + many and found[-1][1] == 2 + many

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import socket
@@ -74,7 +75,8 @@ def test_home_alone_is_enough_to_use_it(airflow: SampleAirflow) -> None:
     assert settings.ledger == f"sqlite:///{airflow.home}/dataops/ledger.db"
     config = ConfigParser()
     config.read(airflow.home / "airflow.cfg")
-    assert config["core"]["dags_folder"] == str(PROJECT / "dags")
+    (bundle,) = json.loads(config["dag_processor"]["dag_bundle_config_list"])
+    assert bundle["classpath"] == "dag_factory.bundle.InventoryBundle"
     assert config["api"]["host"] == HOST and config["api"]["port"] == str(airflow.port)
     assert config["core"]["load_examples"] == "False" and config["usage_data_collection"]["enabled"] == "False"
 
@@ -160,10 +162,9 @@ def test_the_mark_is_never_inherited_from_another_sample(airflow: SampleAirflow)
     assert airflow.environment({MARK: "/elsewhere"})[MARK] == str(airflow.home)
 
 
-def test_a_component_that_ends_is_reported_with_its_last_words(airflow: SampleAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_component_that_ends_is_reported_with_its_last_words(airflow: SampleAirflow) -> None:
     prepared(airflow)
-    monkeypatch.setattr("dag_factory.sample_airflow.COMPONENTS", {"scheduler": ("no-such-command",)})
-    airflow.start()
+    airflow.start({"scheduler": ("no-such-command",)})
     try:
         with pytest.raises(UnavailableError, match=r"(?s)its scheduler ended with 2.*no-such-command"):
             for _ in range(600):

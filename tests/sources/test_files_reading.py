@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_dataops.core.connection import Connection
-from airflow_dataops.core.errors import ConflictError, DataOpsError, InventoryError, LimitError, ProofError
+from airflow_dataops.core.errors import ConflictError, DataOpsError, InventoryError, ProofError
 from airflow_dataops.core.offset import CursorRange, Everything, FileSet
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.sources import open_source
@@ -137,23 +137,6 @@ def test_a_field_of_ten_megabytes(tmp_path: Path) -> None:
         assert [len(str(v)) for v in column(read(source, table), "t")] == [10_000_000, 1], table
     offsets = [n for batch in read(source, "a") for n in batch.source_offsets.to_pylist()]
     assert offsets == [2, 500_003]
-
-
-def test_a_file_without_any_line_end_is_refused_before_memory_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_dataops.formats.csv_records.MAX_RECORD_BYTES", 1 << 20)
-    put(tmp_path, "a.csv", b"id,t\n" + b"x" * (5 << 20))
-    with pytest.raises(LimitError, match="line 2"):
-        read(opened(tmp_path), "a")
-
-
-def test_a_quote_that_is_lost_in_a_large_file_costs_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_dataops.formats.csv_records.MAX_RECORD_BYTES", 1 << 20)
-    for name, other in (("plain", b"x"), ("quoted", b'"x"')):
-        put(tmp_path, f"{name}.csv", b'id,t\n1,"x\n' + (b"3," + other + b"\n") * MANY)
-    for name in ("plain", "quoted"):
-        batches = read(opened(tmp_path), name)
-        assert [(n.source_offset, n.raw) for b in batches for n in b.dead_letters] == [(2, b'1,"x')], name
-        assert sum(len(b.records) for b in batches) == MANY
 
 
 def test_memory_is_flat_in_the_size_of_a_file(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from airflow_dataops.core.errors import InventoryError, RangeError
 from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet
+from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.base import ReadRequest
-from airflow_dataops.sources.sql.mysql import SESSION
+from airflow_dataops.sources.sql.mysql import SESSION, MySQL
+from airflow_dataops.sources.sql.source import SqlSource
 from tests.sources.range_law import check_law, filled
 from tests.sources.sql_databases import (
     KINDS,
@@ -202,13 +204,14 @@ def test_null_in_a_postgres_cursor_is_seen_where_a_domain_forbids_it(new_shop: N
         assert source.describe(name).schema.column("at").nullable
 
 
-def test_settings_of_a_mariadb_that_change_what_empty_text_means(new_shop: NewShop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_mariadb_that_change_what_empty_text_means(new_shop: NewShop) -> None:
     shop = new_shop("mariadb")
     shop.run("CREATE TABLE t (c varchar(9), b varbinary(9), k char(3), at timestamp NULL)")
     shop.run("INSERT INTO t VALUES ('', '', 'a', NULL), ('a', 'a', 'a\t', NULL)")
     modes = "SET SESSION sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL,PAD_CHAR_TO_FULL_LENGTH'"
-    monkeypatch.setattr("airflow_dataops.sources.sql.mysql.SESSION", (*SESSION, modes))  # as the server's own would
-    source = shop.open()
+    session = (*SESSION, modes)  # as the server's own would
+    source = SqlSource(lambda: MySQL(shop.connection(), SqlOptions(), session))
+    shop.sources.append(source)
     assert [row["at"] for row in rows_of(read_batches(source, "t"))] == [None, None]
     for cursor, low, at_least, above in (("c", "", 2, 1), ("b", b"", 2, 1), ("k", "a  ", 1, 0)):
         high = source.high_cursor("t", cursor)

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from airflow_dataops.core.errors import UnavailableError
+from airflow_dataops.steps.load import load
+from airflow_dataops.steps.run import Run
+from airflow_dataops.steps.verify import verify
+from tests.steps.effects import Stage
 from tests.steps.world import World, day, ids
 
 
@@ -239,3 +244,30 @@ def test_a_text_cursor_goes_by_code_point_whatever_its_collation(world: World) -
     check(world.load(spec, "codes"), rows_written=1)
     world.sql("DELETE FROM codes")
     check(world.load(spec, "codes"), "nothing_new")
+
+
+def test_a_result_that_the_ledger_does_not_take_fails_its_table_and_no_sibling(world: World) -> None:
+    """The table is published already; its retry finds it done and tells. An error from before says more, and stays."""
+    world.sql("CREATE TABLE lines (id INTEGER PRIMARY KEY)", "INSERT INTO lines VALUES (7)")
+    outages = [UnavailableError("Cannot write to ledger: down -> an answer. Try again.")]
+
+    def down_once(_: int, effect: str) -> None:
+        if outages and effect == "before ledger.runs.record":
+            raise outages.pop()
+
+    spec, run = world.spec(), Run("run", day("2024-05-01"))
+    broken = World(world.folder, wrap=Stage(down_once).wrap).edges(spec)
+    orders, lines = load(spec, broken, run, ["orders", "lines"]).tables
+    assert (orders.outcome, orders.error_code, orders.retryable, orders.target) == ("failed", "unavailable", True, "d.orders")
+    assert orders.accounting.rows_written == 3 and "Cannot write to ledger" in str(orders.error)
+    assert (lines.outcome, lines.error) == ("loaded", None)
+    assert ids(world.visible(spec, "orders")) == [1, 2, 3] and ids(world.visible(spec, "lines")) == [7]
+    assert verify(spec, broken, ["orders", "lines"], run).unfinished == (("orders", "the run never came to it"),)
+
+    again = load(spec, world.edges(spec), run, ["orders", "lines"])
+    assert [t.outcome for t in again.tables] == ["done_before", "done_before"]
+    verify(spec, world.edges(spec), ["orders", "lines"], run).raise_for_problems(spec.id)
+
+    outages.append(UnavailableError("Cannot write to ledger: down -> an answer. Try again."))
+    (missing,) = load(spec, broken, run, ["no_such_table"]).tables
+    assert not outages and (missing.outcome, missing.retryable) == ("failed", False) and "no_such_table" in str(missing.error)

@@ -227,3 +227,42 @@ def test_whatever_happens_each_row_is_there_once(events: list[tuple[str, Any]], 
             assert result.error is None, result.error
     found = Counter(ids(world.visible(spec, "log"))) + Counter(waiting(world, spec))
     assert found == Counter(range(1, number + 1)), events
+
+
+class Watched:
+    """A lake that tells whose footers were read."""
+
+    def __init__(self, lake: Any) -> None:
+        self.lake, self.footers = lake, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.lake, name)
+
+    def footer(self, path: str) -> Any:
+        self.footers.append(path)
+        return self.lake.footer(path)
+
+
+def test_only_files_that_may_reach_the_watermark_are_opened(tmp_path: Path) -> None:
+    """The ledger knows how far each batch has read; a table of years has thousands of files."""
+    lakes: list[Watched] = []
+
+    def watch(name: str, edge: Any) -> Any:
+        if name != "lake":
+            return edge
+        lakes.append(Watched(edge))
+        return lakes[-1]
+
+    world = World(tmp_path, wrap=watch)
+    world.sql("CREATE TABLE log (id INTEGER, name TEXT, at INTEGER)")
+    spec = world.spec(**APPEND, target={"partition_by": [{"name": "at_day", "from": "column:at"}]})
+    for n in range(6):
+        world.sql(f"INSERT INTO log VALUES ({n},'a',{n})")
+        check(world.load(spec, "log"), rows_written=1)
+    world.sql("INSERT INTO log VALUES (60,'tied',5),(61,'new',9)")
+    before = {str(p.relative_to(tmp_path / "lake")) for p in (tmp_path / "lake").rglob("*.parquet")}
+    assert len(before) == 6
+    check(world.load(spec, "log"), rows_read=3, rows_written=2, rows_deduplicated=1)
+    opened = [path for path in lakes[-1].footers if any(path.endswith(known) for known in before)]
+    assert len(opened) == 1 and "at_day=5" in opened[0], opened
+    assert stored(world, spec) == [0, 1, 2, 3, 4, 5, 60, 61]

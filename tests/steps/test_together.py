@@ -73,6 +73,18 @@ def test_a_backfilled_range_that_meets_a_committed_one_is_refused(tmp_path: Path
     assert ids(world.visible(world.spec(**row), "orders")) == list(range(5))
 
 
+def test_a_backfilled_range_that_is_not_over_waits(tmp_path: Path) -> None:
+    """Closed now, it would keep out the rows that still arrive, and the watermark's own range with them."""
+    world = world_with(tmp_path, 5)
+    row = {"read": {"mode": "watermark", "cursor": "at", "lag_seconds": 60}, "write": {"mode": "append"}}
+    over = day("2024-05-02").start.timestamp()
+    for now, outcome in ((over + 59, "failed"), (over + 60, "loaded")):
+        world.clock = lambda now=now: now
+        result = world.load(world.spec(**row), "orders", day("2024-05-01", backfill=True))
+        assert (result.outcome, result.error_code) == (outcome, "busy" if outcome == "failed" else None), result
+    assert ids(world.visible(world.spec(**row), "orders")) == list(range(5))
+
+
 def test_backfilling_a_watermark_range_twice_makes_no_difference(tmp_path: Path) -> None:
     world = world_with(tmp_path, 5)
     row = {"read": {"mode": "watermark", "cursor": "at"}, "write": {"mode": "append"}, "target": DT}

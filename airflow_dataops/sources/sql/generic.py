@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine.reflection import ObjectKind
@@ -22,7 +21,7 @@ from airflow_dataops.core.errors import DataOpsError, InventoryError
 from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.database import FETCH_ROWS, RawColumn, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import first_line, inventory, unavailable
-from airflow_dataops.sources.sql.generic_types import arrow_type
+from airflow_dataops.sources.sql.generic_types import arrow_type, unordered
 from airflow_dataops.sources.sql.names import TableName
 
 SNAPSHOTS = ("SNAPSHOT", "REPEATABLE READ", "SERIALIZABLE")
@@ -170,7 +169,7 @@ class Generic:
             nullable=bool(described.get("nullable", True)),
             comment=described.get("comment") or "",
             any_as_text=any_as_text,
-            unordered=f"how {self.dialect} sorts text is not known here" if pa.types.is_string(target) else "",
+            unordered=unordered(described["type"], target, self.dialect),
         )
 
     def _quote(self, name: str) -> str:

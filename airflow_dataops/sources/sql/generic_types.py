@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pyarrow as pa
 from sqlalchemy import types as sa
+from sqlalchemy.dialects import mssql
 from sqlalchemy.types import TypeEngine
 
 from airflow_dataops.sources.sql.database import DECIMAL_DIGITS, UNCONSTRAINED_DECIMAL
+
+MICROSECOND_DIGITS = 6
 
 
 def arrow_type(kind: TypeEngine[object]) -> tuple[pa.DataType, bool]:
@@ -35,6 +38,19 @@ def arrow_type(kind: TypeEngine[object]) -> tuple[pa.DataType, bool]:
         case sa.String():
             return pa.string(), False
     return pa.string(), True
+
+
+def unordered(kind: TypeEngine[object], target: pa.DataType, dialect: str) -> str:
+    """Why the type's values cannot order rows here; "" when they can."""
+    if pa.types.is_string(target):
+        return f"how {dialect} sorts text is not known here"
+    precision = getattr(kind, "precision", None)
+    if isinstance(kind, mssql.DATETIME2 | mssql.DATETIMEOFFSET | mssql.TIME) and precision is None:
+        precision = 7
+    if pa.types.is_temporal(target) and precision is not None and precision > MICROSECOND_DIGITS:
+        # The newest row would lie above the highest position that is told, and wait for one that is newer still.
+        return f"{dialect} keeps {precision} digits of a second, and {MICROSECOND_DIGITS} are read"
+    return ""
 
 
 def _decimal(precision: int | None, scale: int | None) -> tuple[pa.DataType, bool]:

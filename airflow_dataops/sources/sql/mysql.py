@@ -79,12 +79,13 @@ class MySQL:
 
     dialect = "mysql"
 
-    def __init__(self, connection: Connection, options: SqlOptions) -> None:
+    def __init__(self, connection: Connection, options: SqlOptions, session: Sequence[str] = SESSION) -> None:
+        """`session`: statements at the begin of every connection."""
         if options.driver == "adbc":
             raise InventoryError(
                 "Cannot open MySQL with options.driver adbc: there is no ADBC driver for it here -> auto or dbapi. Remove `driver`."
             )
-        self._options = options
+        self._options, self._session = options, session
         self._secrets = (connection.password,)
         self._database = connection.schema or None
         host, port = connection.host or "localhost", connection.port or 3306
@@ -191,7 +192,7 @@ class MySQL:
         try:
             client = pymysql.connect(**self._arguments, cursorclass=cursor)
             with client.cursor() as it:
-                for setting in SESSION:
+                for setting in self._session:
                     it.execute(setting)
             return client
         except pymysql.MySQLError as error:

@@ -1,0 +1,109 @@
+"""The processes of the sample's Airflow (`python -m dag_factory.sample_components LOGS COMPONENTS PORT`).
+
+Importing Airflow costs three seconds of a core, and each of its processes would pay them, and each task those of the data
+libraries. So one process imports what they need and forks into them. It ends when it is asked to, and as soon as one of them
+ends by itself: the last line of its output tells which.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+FOR_ALL = ("airflow.cli.cli_parser",)
+FOR_THE_REST = (
+    "airflow.jobs.scheduler_job_runner",
+    "airflow.dag_processing.manager",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow_dataops.open_edges",
+    "airflow_dataops.steps.load",
+    "dag_factory.bundle.airflow_bundle",
+    "pyarrow.parquet",
+)
+"""Imported while the API server, which is forked first because it takes longest, imports what is its own."""
+SERVER, SCHEDULER = "api-server", "scheduler"
+ENDED = " ended with "
+
+
+class Components:
+    """The forked processes: name → words of `airflow`; each in a session of its own, with a log of its own in `logs`."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[int, str] = {}
+        self._asked = False
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def start(self, name: str, words: Sequence[str]) -> None:
+        gc.collect()
+        gc.freeze()  # what is shared stays shared: the collector would write into every page
+        pid = os.fork()
+        if pid:
+            self._running[pid] = name
+            if self._asked:  # meanwhile
+                os.kill(pid, signal.SIGTERM)
+            return
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.setsid()
+        with open(self._logs / f"{name}.log", "wb") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        sys.argv = ["airflow", *words]
+        from airflow.__main__ import main
+
+        sys.exit(main())
+
+    def wait_for(self, port: int) -> None:
+        """Until somebody listens there, or one of the processes has ended."""
+        while not self._asked:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            self._look(os.WNOHANG)
+            time.sleep(0.1)
+
+    def wait(self) -> None:
+        """Until all have ended."""
+        while self._running:
+            self._look(0)
+
+    def _look(self, options: int) -> None:
+        pid, status = os.waitpid(-1, options)
+        name = self._running.pop(pid, None)
+        if name is not None and not self._asked:
+            print(f"{name}{ENDED}{os.waitstatus_to_exitcode(status)}", flush=True)  # noqa: T201 - the starter reads it
+            self._stop(signal.SIGTERM, None)
+
+    def _stop(self, _: int, __: FrameType | None) -> None:
+        self._asked = True
+        for pid in list(self._running):
+            os.kill(pid, signal.SIGTERM)
+
+
+def run(logs: Path, components: Mapping[str, Sequence[str]], port: int) -> None:
+    """Starts them and waits for their end."""
+    processes, waiting = Components(logs), dict(components)
+    for module in FOR_ALL:
+        importlib.import_module(module)
+    if SERVER in waiting:
+        processes.start(SERVER, waiting.pop(SERVER))
+    for module in FOR_THE_REST:
+        importlib.import_module(module)
+    for name in sorted(waiting, key=lambda name: name == SCHEDULER):
+        if name == SCHEDULER and SERVER in components:
+            processes.wait_for(port)  # a task that starts before the API answers has failed
+        processes.start(name, waiting[name])
+    processes.wait()
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]))
