@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.airflow import AirflowServer
+from tests.servers.hive import HiveServer
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import RUN_FOLDER
@@ -84,6 +85,12 @@ def redis_server() -> RedisServer:
 def s3_server() -> S3Server:
     """A running S3 endpoint: `.endpoint .access_key .secret_key .region`, `.new_bucket()`, `.client()`."""
     return shared_server(S3Server)
+
+
+@pytest.fixture(scope="session")
+def hive_server() -> HiveServer:
+    """A running Hive Metastore: `.connection(**extra)`, `.new_catalog()` for tables of one's own, `.lake()`."""
+    return shared_server(HiveServer)
 
 
 @pytest.fixture(scope="session")

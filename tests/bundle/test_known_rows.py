@@ -138,10 +138,31 @@ def test_other_defaults_read_everything_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "why", ["sources:\n  - &a {name: x}\n", "sources: [{name: x}]\n", "sources:\n  - {name: x}\nversion: 1\n", "a: b\n",
-            "sources:\n- {name: x}\r", "sources:\n  - {renamed_from: x}\n", "sources:\n  - {description: " + "[" * 500_001 + "}\n"],
+            "sources:\n- {name: x}\r", "sources:\n  - {description: " + "[" * 500_001 + "}\n"],
 )  # fmt: skip
 def test_what_is_read_whole(why: str) -> None:
     assert Cut.of(why) is None
+
+
+WORDS = ["renamed_from", '"renamed_from"', '"renamed\\x5ffrom"', "? renamed_from\n    "]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_row_that_looks_for_another_sees_all_rows(word: str, tmp_path: Path) -> None:
+    known, heir = KnownRows(), f"  - name: b\n    kind: sql\n    conn_id: pg\n    owner: o\n    {word}: a\n"
+    for rows in ([row("c"), row("a")], [row("c"), row("a"), heir], [row("c"), heir], [row("c"), heir, row("a")]):
+        found = unit_of(tmp_path, domain(*rows), known)
+        assert found == unit_of(tmp_path, domain(*rows))
+        assert bool(found.problems) == (heir in rows and row("a") in rows)
+
+
+def test_a_file_that_grows_too_large_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, rows = KnownRows(), [row("a"), row("b"), row("c")]
+    for module in ("bundle.known_rows", "inventory.yaml_nodes"):
+        monkeypatch.setattr(f"dag_factory.{module}.MAX_BYTES", len(domain(*rows)))
+    assert not unit_of(tmp_path, domain(*rows), known).broken
+    assert unit_of(tmp_path, domain(*rows, row("d")), known) == unit_of(tmp_path, domain(*rows, row("d")))
+    assert unit_of(tmp_path, domain(*rows, row("d")), known).broken
 
 
 def test_where_a_file_is_cut() -> None:

@@ -136,6 +136,37 @@ def test_two_processors_agree_whoever_sees_it_first(site: Site) -> None:
     assert set(retired(first)) == {"ingest__sales__c"}
 
 
+def test_what_another_processor_has_retired_is_not_gone_once_more(site: Site) -> None:
+    rows = [row(f"r{n}") for n in range(10)]
+    site.write(sales=domain(*rows))
+    with site.machine("one"):
+        quick = started(site)
+    with site.machine("two"):
+        slow = started(site)
+    for some in (rows[4:], rows[8:]):
+        site.write(sales=domain(*some))
+        quick.refresh()
+    slow.refresh()  # sees eight of ten go at once
+    assert errors(slow) == {} and loaded(slow.path).keys() == loaded(quick.path).keys()
+    assert len(retired(slow)) == 8 and slow.get_current_version() == quick.get_current_version()
+
+
+def test_a_row_moves_to_another_bundle_that_sees_it_first(tmp_path: Path, ledger: Ledger) -> None:
+    one, two = DesiredState("one", ledger=ledger), DesiredState("two", ledger=ledger)
+    here, there = compiled(tmp_path, sales=domain(row("a"), row("b"))), compiled(tmp_path, other=domain(row("z")))
+    one.take(here, set())
+    two.take(there, {A, B})
+    moved = compiled(tmp_path, other=domain(row("z")), sales=domain(row("a")))
+    two.take(moved, {A, B})
+    assert two.is_shown() and ledger.sources.known("two").keys() == {"other.z"}
+    one.take(compiled(tmp_path, sales=domain(row("b"))), set())  # its DAG rests there now, and is still Airflow's
+    assert not two.is_shown()
+    two.take(moved, {A, B})
+    assert two.is_shown() and ledger.sources.known("two").keys() == {"other.z", "sales.a"}
+    assert not one.is_shown()
+    assert one.take(compiled(tmp_path, sales=domain(row("b"))), set()).rows.keys() == {B}
+
+
 ACCIDENTS: dict[str, Callable[[Site], Any]] = {
     "a wrong field": lambda site: site.write(sales=domain(row("a", "scheduel: x"), row("b"))),
     "an unknown kind": lambda site: site.write(sales=domain(row("a"), row("b")).replace("kind: sql", "kind: sqll", 1)),
@@ -271,6 +302,17 @@ def test_a_name_with_tables_of_its_own_cannot_take_over_others(site: Site, ledge
     bundle.refresh()
     assert shown(bundle) == set() and ledger.sources.former_ids() == {}
     assert "sales.b has tables of its own" in errors(bundle)["sales__b"]
+    assert "is not in the inventory any more" in (retired(bundle)[A].doc_md or "")
+
+
+def test_names_back_and_forth_in_one_life(site: Site, ledger: Ledger) -> None:
+    bundle, before = started(site), "a"
+    for name in ("aa", "a", "aa", "aaa", "a", "aa"):
+        site.write(sales=domain(row(name, f"renamed_from: {before}", database="d_a"), row("b")))
+        bundle.refresh()
+        assert errors(bundle) == {} and shown(bundle) == {f"ingest__sales__{name}", B}
+        assert set(ledger.sources.former_ids().values()) == {f"sales.{name}"} and ledger.sources.state_id(f"sales.{name}") == "sales.a"
+        before = name
 
 
 class Crash(Exception):

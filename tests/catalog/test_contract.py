@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -13,17 +14,18 @@ import pytest
 from airflow_dataops.catalog.base import Catalog, CatalogPartition, CatalogTable
 from airflow_dataops.core.errors import ConflictError, InventoryError
 from airflow_dataops.core.schema import Column
+from tests.catalog.conftest import LAKE
 
 COLUMNS = (Column("id", pa.int64(), False, "the 'key'", "ID"), Column("total", pa.decimal128(12, 2)))
 DT = Column("dt", pa.string())
 ORDERS = CatalogTable(
-    "sales", "orders", COLUMNS, (DT,), "file:///lake/sales/orders", "parquet", "Orders; of {{ x }} 'all'\n", "sales-data",
+    "sales", "orders", COLUMNS, (DT,), f"{LAKE}/sales/orders", "parquet", "Orders; of {{ x }} 'all'\n", "sales-data",
     {"dataops.source": "sales.shop:orders", "k'": 'v"\\'},
 )  # fmt: skip
 
 
 def part(*values: str | None, epoch: int = 1, place: str = "a1") -> CatalogPartition:
-    location = f"file:///lake/sales/orders/{place}/{values}"
+    location = f"{LAKE}/sales/orders/{place}/{quote(repr(values).replace('/', ' '))}"
     return CatalogPartition(values, location, COLUMNS, epoch, {"dataops.epoch": str(epoch)})
 
 
@@ -32,9 +34,15 @@ def shown(catalog: Catalog, *values: str | None) -> CatalogPartition | None:
     return found[0] if found else None
 
 
+def looks_first(catalog: Catalog) -> bool:
+    """Whether a late writer, alone at that moment, is refused: by compare-and-swap, or because a metastore without it is
+    looked at, under a lock, before it is altered."""
+    return catalog.compares_and_swaps or catalog.kind == "hive"
+
+
 def test_a_database_is_made_once(catalog: Catalog) -> None:
-    catalog.ensure_database("sales", "file:///elsewhere")
-    catalog.ensure_database("crm", "file:///lake/crm")
+    catalog.ensure_database("sales", f"{LAKE}/elsewhere")
+    catalog.ensure_database("crm", f"{LAKE}/crm")
     assert catalog.databases() == ("crm", "sales")
     assert catalog.table_names("crm") == () == catalog.table_names("nothing")
 
@@ -120,7 +128,7 @@ def test_a19_of_two_writers_of_one_version_one_plans_again(catalog: Catalog) -> 
     read = catalog.create_table(ORDERS)
     first, second = ((*COLUMNS, Column(name, pa.string())) for name in ("a", "b"))
     after = catalog.alter_table(read, replace(read, columns=first))
-    if catalog.compares_and_swaps:
+    if looks_first(catalog):
         with pytest.raises(ConflictError, match="Another writer changed it"):
             catalog.alter_table(read, replace(read, columns=second))
         again = catalog.alter_table(after, replace(after, columns=(*first, Column("b", pa.string()))))
@@ -130,7 +138,7 @@ def test_a19_of_two_writers_of_one_version_one_plans_again(catalog: Catalog) -> 
 
 
 def test_of_many_writers_at_once_one_alters(catalog: Catalog) -> None:
-    if not catalog.compares_and_swaps:
+    if not looks_first(catalog):
         return
     read = catalog.create_table(ORDERS)
     start = threading.Barrier(6)
@@ -161,7 +169,7 @@ def test_a_dropped_table_cannot_be_altered(catalog: Catalog) -> None:
 
 def test_partitions_come_back_as_they_were_put(catalog: Catalog) -> None:
     catalog.create_table(ORDERS)
-    parts = [part("2024-05-06"), part(None), part(""), part("a'b/../é😀\n{{ x }}")]
+    parts = [part("2024-05-06"), part(None), part("a'b/../é😀\n{{ x }}")]
     catalog.put_partitions("sales", "orders", parts)
     found = catalog.get_partitions("sales", "orders", [p.values for p in parts] + [("nothing",)])
     assert sorted(found, key=repr) == sorted(parts, key=repr)
@@ -179,7 +187,6 @@ def test_partitions_are_paged_in_order_of_values_null_first(catalog: Catalog) ->
     ordered = [
         (None, None),
         (None, "a"),
-        ("", "z"),
         ("10", "a"),
         ("10!", "a"),
         ("2", None),
@@ -212,7 +219,7 @@ def test_a4_a_later_decision_is_never_replaced_by_an_earlier_one(catalog: Catalo
     catalog.put_partitions("sales", "orders", [part("mon", epoch=2, place="new"), part("tue", epoch=1, place="new")])
     zombie = [part("mon", epoch=1, place="old"), part("tue", epoch=1, place="again"), part("wed", epoch=1, place="first")]
     catalog.put_partitions("sales", "orders", zombie)
-    expected = part("mon", epoch=2, place="new") if catalog.compares_and_swaps else zombie[0]
+    expected = part("mon", epoch=2, place="new") if looks_first(catalog) else zombie[0]
     assert [shown(catalog, day) for day in ("mon", "tue", "wed")] == [expected, *zombie[1:]]
 
 

@@ -21,7 +21,7 @@ NAMES = [command.name for command in COMMANDS]
 
 def test_the_commands_are_those_of_the_contract() -> None:
     assert [name for name in NAMES if " " not in name] == [
-        "lint", "plan", "explain", "discover", "run", "status", "verify", "sql", "import-csv",
+        "lint", "plan", "explain", "discover", "run", "status", "verify", "sql", "doctor", "import-csv",
     ]  # fmt: skip
     assert [name.removeprefix("fleet ") for name in NAMES if name.startswith("fleet ")] == [
         "status", "backfill", "pause", "unpause", "trigger", "cancel", "retry",

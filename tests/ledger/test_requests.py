@@ -10,6 +10,7 @@ from airflow_dataops.core.errors import ConflictError, InventoryError
 from airflow_dataops.ledger import open_ledger
 from airflow_dataops.ledger.sql_ledger import SqlLedger
 from tests.ledger.actors import Clock
+from tests.ledger.conftest import LEDGERS
 
 ROW = {"row": {"name": "orders"}}
 
@@ -85,9 +86,9 @@ def test_only_what_was_shown_is_approved(requested: SqlLedger) -> None:
     assert requests.decide("dag/r1", approved=True, by="eve").decided_by == "bob"
 
 
+# A database in memory is one connection's.
+@pytest.mark.parametrize("ledger_url", [name for name in LEDGERS if name != "sqlite-memory"], indirect=True)
 def test_of_many_at_once_one_has_the_name(ledger_url: str) -> None:
-    if ledger_url == "sqlite://":
-        pytest.skip("a database in memory is one connection's")
     ledgers = [open_ledger(ledger_url) for _ in range(8)]
     won: list[str] = []
     told: list[str] = []

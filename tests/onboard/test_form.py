@@ -83,6 +83,12 @@ def test_other_types_and_sizes_are_refused(typed: dict[str, Any]) -> None:
 TEXT = st.text(max_size=40).filter(lambda t: "\0" not in t and not any(0xD800 <= ord(c) < 0xE000 for c in t))
 
 
+@pytest.mark.parametrize("half", ["\0", "\ud83d", "a\udfff"])
+def test_what_no_file_can_hold_is_refused(half: str) -> None:
+    told = refusal(description=half, tables=["a", half])
+    assert "description: holds" in told and "tables: holds" in told and told.encode()
+
+
 @given(description=TEXT, owner=TEXT, tables=st.lists(TEXT, max_size=4))
 def test_any_text_is_data(description: str, owner: str, tables: list[str]) -> None:
     """YAML, Jinja, line ends, control characters: what was typed comes back out of the file, as one text in one field."""

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests start: PostgreSQL, MariaDB, Redis (apt, as root) and versitygw, an S3 server (go install, into a cache).
+# Installs what the tests start: PostgreSQL, MariaDB, Redis, Java (apt, as root), versitygw, an S3 server (go install, into a
+# cache), and a Hive Metastore (its jars with Maven, into the cache).
 # What is there already is kept; a run with nothing to do takes milliseconds. What cannot be installed is named, all at
 # once, and the exit code is 1: a server that is missing must never become a test that is skipped.
 set -euo pipefail
 
 versitygw_version=v1.8.0
+hive_version=4.0.1
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cache="${DATAOPS_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/airflow-dataops}"
 missing=()
 
@@ -19,6 +22,9 @@ packages=()
 { have initdb && have postgres; } || packages+=(postgresql)
 { have mariadb-install-db && have mariadbd; } || packages+=(mariadb-server-core mariadb-client-core)
 have redis-server || packages+=(redis-server)
+hive_jars="$cache/hive-metastore-$hive_version"
+{ have java && have keytool; } || packages+=(default-jre-headless)
+[ -d "$hive_jars" ] || have mvn || packages+=(maven)
 
 if ((${#packages[@]})); then
     if have apt-get && [ "$(id -u)" = 0 ]; then
@@ -56,6 +62,24 @@ if ! have versitygw; then
         rm -rf "$stage"
     else
         missing+=("versitygw $versitygw_version (this script builds it with Go 1.21 or newer, which is not on the PATH)")
+    fi
+fi
+
+if [ ! -d "$hive_jars" ]; then
+    if have mvn; then
+        echo "Fetching the Hive Metastore $hive_version (135 MB, once) into $hive_jars" >&2
+        mkdir -p "$cache"
+        stage="$(mktemp -d "$cache/stage.XXXXXX")"
+        if mvn --batch-mode --quiet -f "$here/hive_metastore/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+            -DincludeScope=runtime "-DoutputDirectory=$stage" </dev/null >&2; then
+            chmod 755 "$stage"
+            mv -T "$stage" "$hive_jars" 2>/dev/null || [ -d "$hive_jars" ] # another run may have been faster
+        else
+            missing+=("hive-metastore $hive_version (mvn failed, see above)")
+        fi
+        rm -rf "$stage"
+    else
+        missing+=("hive-metastore $hive_version (this script fetches it with Maven, which is not on the PATH)")
     fi
 fi
 

@@ -80,12 +80,16 @@ def _reap(pid: int, block_seconds: float = 0.0) -> None:
         time.sleep(0.02)
 
 
+def cache_folder() -> Path:
+    """Where tests/servers/install.sh keeps what it downloads and builds."""
+    home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-dataops"
+    return Path(os.environ.get("DATAOPS_TEST_CACHE") or home_cache)
+
+
 def find_program(name: str) -> str:
     """Path of a server program on the PATH, where Debian hides it, or in the tests' cache."""
-    home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-dataops"
-    cache = Path(os.environ.get("DATAOPS_TEST_CACHE") or home_cache)
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    folders = [str(cache / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *map(str, debian)]
+    folders = [str(cache_folder() / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *map(str, debian)]
     found = shutil.which(name, path=os.pathsep.join(folders))
     if found is None:
         raise MissingServerError(
@@ -121,10 +125,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def prepare(command: Sequence[str], folder: Path) -> None:
+def prepare(command: Sequence[str], folder: Path, *, drop_root: bool = True) -> None:
     """Run one set-up program to its end, as the server's user; its output is shown when it fails."""
+    user = unprivileged() if drop_root else {}
     done = subprocess.run(
-        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **unprivileged()  # type: ignore[call-overload]
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **user  # type: ignore[call-overload]
     )
     if done.returncode:
         shutil.rmtree(folder, ignore_errors=True)

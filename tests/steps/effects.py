@@ -12,11 +12,12 @@ EFFECTS = {
     "ledger.decisions": {"mark", "clear_marks", "clear_stale_marks"},
     "ledger.directories": {"register", "forget"},
     "ledger.drift": {"record_schema", "record_event", "record_ddl"},
+    "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
     "lake": {"open_file", "link", "make_directory", "delete_directory"},
     "catalog": {"ensure_database", "create_table", "alter_table", "put_partitions"},
 }
-PARTS = ("batches", "decisions", "directories", "drift", "runs")
+PARTS = ("batches", "decisions", "directories", "drift", "offsets", "runs")
 
 
 class Killed(BaseException):
