@@ -113,7 +113,8 @@ def when_the_grace_is_over_airflow_forgets_it_and_the_table_stays(bundle: Bundle
     assert bundle.dataops("sql", "SELECT count(*) AS n FROM retire_brief.orders")["rows"] == [{"n": 1}]
     until(
         bundle,
-        lambda: any(one["state"] == "deleted" for one in bundle.dataops("status", code=None)["retired"] if "brief" in one["source"]),
+        lambda: ("retire_shop.brief", "deleted")
+        in {(one["source"], one["state"]) for one in bundle.dataops("status", code=None)["retired"]},
     )
     write(bundle, row("stay"), row("go"), row("rest"), row("brief"), row("old", WATERMARK, "named"))
     until(bundle, lambda: dag("brief") in bundle.active() and not paused(bundle, "brief"))
