@@ -39,7 +39,7 @@ class SqlSources:
         return self._records((source.c.state != "active") & (source.c.source_id == source_id if source_id else sa.true()))
 
     def to_mark(self) -> tuple[SourceRecord, ...]:
-        unmarked, marked = source.c.marked_as == "", source.c.marked_as == "retired"
+        unmarked, marked = source.c.marked_as.in_(("", "unknown")), source.c.marked_as.in_(("retired", "unknown"))
         return self._records((unmarked & source.c.state.in_(GONE)) | (marked & source.c.state.in_(SHOWN)))
 
     def apply(self, bundle: str, shown: Mapping[str, str], gone: Sequence[Retirement]) -> None:
@@ -75,6 +75,9 @@ class SqlSources:
                 )
                 if one.renamed_to is not None:
                     connection.execute(source.update().where(mine, source.c.state == "retired").values(renamed_to=one.renamed_to))
+                    # A rename may come after the removal, and the tables say by then that they are retired: looked at again.
+                    heir = source.c.source_id == one.renamed_to
+                    connection.execute(source.update().where(heir).values(marked_as="unknown"))
 
     def paused(self, source_ids: Iterable[str]) -> None:
         self._update(source_ids, source.c.state == "retired", {"paused": True})

@@ -268,7 +268,7 @@ run_result = sa.Table(
 )
 
 # Every row that a bundle has shown as a DAG, with its text as it was last good. `marked_as`: what the catalog says of its
-# tables, "" or "retired".
+# tables: "", "retired", or "unknown" (a rename has brought it those of another source).
 source = sa.Table(
     "dataops_source",
     metadata,

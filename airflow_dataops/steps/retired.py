@@ -35,9 +35,12 @@ def mark_retired(ledger: Ledger, opened: Callable[[PipelineSpec], AbstractContex
     failed: dict[str, str] = {}
     for record in ledger.sources.to_mark():
         try:
-            spec = PipelineSpec.model_validate_json(record.row)
+            # Without `renamed_from`: opened by it, a row that is gone would take its old name's state once more.
+            spec = PipelineSpec.model_validate_json(record.row).model_copy(update={"renamed_from": None})
             with opened(spec) as edges:
-                for known in ledger.tables.of_source(record.source_id):
+                # What was renamed has none of its own, though a late run of the old name may call them its own for a while.
+                tables = ledger.tables.of_source(record.source_id) if record.renamed_to is None else ()
+                for known in tables:
                     changed += [known.target] if _mark(known.target, record, edges) else []
             ledger.sources.marked(record)
         except DataOpsError as error:

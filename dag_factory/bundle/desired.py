@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Set
+from dataclasses import replace
 
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.ledger import open_ledger
@@ -31,16 +32,17 @@ class DesiredState:
     def __init__(self, bundle: str, clock: Callable[[], float] = time.time, ledger: Ledger | None = None) -> None:
         self.bundle, self._clock, self._ledger = bundle, clock, ledger
         self._known: dict[str, str] | None = None
-        self._carried: set[tuple[str, str]] = set()
+        self._awaited: frozenset[str] = frozenset()  # good rows whose DAG another bundle gives, and does not mean to give up
         self._leaving: tuple[SourceRecord, ...] = ()
         self._shown: frozenset[tuple[str, str | None]] | None = None
         self._fleet: CompiledFleet | None = None
         self._rested: set[str] = set()  # retired sources whose DAG needs no pause any more
 
     def is_shown(self) -> bool:
-        """Whether the retired rows are those of the last `take`: another processor may have retired some, and grace ends."""
+        """Whether the retired rows are those of the last `take` (another processor may have retired some, and grace ends), and no
+        other bundle has given up a row that stands here."""
         self._leaving = self._opened().sources.leaving(self.bundle)
-        return self._shown == self._to_show()
+        return self._shown == self._to_show() and not (self._awaited and self._awaited & self._given_up())
 
     def take(self, fleet: CompiledFleet, elsewhere: Set[str]) -> CompiledFleet:
         """Writes down what the fleet means, and returns it with the retired rows and without those whose name cannot be.
@@ -48,21 +50,26 @@ class DesiredState:
         nothing is written then."""
         sources, now, settings = self._opened().sources, self._clock(), load_settings()
         known = self._known if self._known is not None else sources.known(self.bundle)
+        leaving = sources.leaving(self.bundle)
+        for record in leaving:
+            if record.state == "retired":  # by another processor: it is not gone once more
+                known.pop(record.source_id, None)
         limits = Limits(settings.retire_most_rows, settings.retire_most_percent)
-        plan = plan_retirement(fleet, known, sources.leaving(self.bundle), limits, now)
-        fleet = without(fleet, self._misnamed(fleet, plan.renames))
-        self._fleet = fleet
+        plan = plan_retirement(fleet, known, leaving, limits, now)
+        misnamed = self._misnamed(fleet, plan.renames)
+        gone = [replace(one, renamed_to=None) if one.renamed_to in misnamed else one for one in plan.gone]
+        self._fleet = fleet = without(fleet, misnamed)
         good = {row.id: row.dag_id for row in fleet.rows.values()} if plan.shown else {}
         # A row that moved here from another bundle is taken over once that one only shows it as retired.
-        left = {record.source_id for record in sources.records() if record.state == "retired"} if elsewhere else set()
-        shown = {n: text for n, text in plan.shown.items() if n in good and (good[n] not in elsewhere or n in left)}
+        taken = {name for name, dag_id in good.items() if dag_id in elsewhere}
+        self._awaited = frozenset(taken - self._given_up() if taken else ())
+        shown = {name: text for name, text in plan.shown.items() if name in good and name not in self._awaited}
         self._known = None  # nothing is known of it if this fails
-        if shown or plan.gone:
-            sources.apply(self.bundle, shown, plan.gone)
+        if shown or gone:
+            sources.apply(self.bundle, shown, gone)
         known.update(shown)
         self._known = known
-        self._rested -= shown.keys()
-        for one in plan.gone:
+        for one in gone:
             known.pop(one.source_id, None)
             log.info("Source %s is retired%s", one.source_id, f": it is {one.renamed_to} now" if one.renamed_to else "")
         self._leaving = sources.leaving(self.bundle)
@@ -72,6 +79,7 @@ class DesiredState:
     def settle(self) -> None:
         """Makes Airflow's database agree: retired DAGs paused once their runs have ended, restored ones unpaused if it was us
         who paused them, those whose grace is over deleted. Nothing outside of a server component."""
+        self._rested &= {r.source_id for r in self._leaving if r.state == "retired"}
         if not self._leaving or not is_server():
             return
         from dag_factory.bundle.airflow_dags import dag_states, forget_dag, set_paused
@@ -108,22 +116,29 @@ class DesiredState:
     def _misnamed(self, fleet: CompiledFleet, renames: tuple[tuple[str, str], ...]) -> dict[str, str]:
         """Carries state over to new names; returns what cannot be, by source."""
         sources, wrong = self._opened().sources, {}
+        names = sources.former_ids()
         for source_id, former in renames:
-            if (source_id, former) not in self._carried:
+            if names.get(former) != source_id:
                 try:
                     sources.carry(source_id, former)
-                    self._carried.add((source_id, former))
                 except InventoryError as error:
                     wrong[source_id] = str(error)
         claimed = {source_id for source_id, _ in renames}
-        for former, current in sources.former_ids().items():
-            if former not in fleet.named or former in claimed:
+        names = sources.former_ids()
+        for former in sorted(names):
+            current = names.get(former)
+            if current is None or former not in fleet.named or former in claimed:
                 continue
             if current in fleet.named or current.partition(".")[0] in fleet.doubtful:
                 wrong[former] = f"was renamed to {current}, which has its tables and its progress. Choose another name"
             else:  # the new name is gone, and the old one is back
                 sources.carry(former, current)
+                names = sources.former_ids()  # it is the name of now of all the others
         return wrong
+
+    def _given_up(self) -> frozenset[str]:
+        """The sources that some bundle only shows as retired."""
+        return frozenset(r.source_id for r in self._opened().sources.records() if r.state == "retired")
 
     def _is_absent(self, record: SourceRecord) -> bool:
         """A row that is back with an error still is a row, and its DAG's history stays."""

@@ -5,8 +5,8 @@ the rest is read as the file it is, with every line at its number. That gives th
 
 - an item can begin at such a line only, so if there are as many items as cuts, every cut is an item (and not, say, the inside
   of a quoted text), and what stands between two cuts is one item and nothing else;
-- no item looks into another one: files with anchors or `renamed_from` are read whole, and so is what has any other fault than
-  one of a row with a name.
+- no item looks into another one: files with anchors are read whole, and so is what says `renamed_from`, or has any other fault
+  than one of a row with a name.
 
 `tests/bundle/test_known_rows.py` edits files at random and compares.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from dag_factory.inventory.yaml_nodes import MAX_NODES
+from dag_factory.inventory.yaml_nodes import MAX_BYTES, MAX_NODES
 
 if TYPE_CHECKING:
     from dag_factory.bundle.units import RowText, Unit
@@ -42,7 +42,7 @@ class Cut:
     def of(cls, text: str) -> Cut | None:
         """None when the file has to be read whole."""
         text = text.replace("\r\n", "\n")
-        if re.search("[\r\x85\u2028\u2029\t]", text) or "renamed_from" in text or _ANCHOR.search(text):
+        if re.search("[\r\x85\u2028\u2029\t]", text) or _ANCHOR.search(text):
             return None  # a line end of another kind would move the numbers of lines
         if 2 * sum(map(text.count, _SEPARATORS)) + 2 > MAX_NODES:
             return None
@@ -95,7 +95,7 @@ class KnownRows:
         """What `read` gives for `data`. `context` is everything else that the rows depend on."""
         before = self._files.pop(name, None)
         try:
-            cut = Cut.of(data.decode())
+            cut = Cut.of(data.decode()) if len(data) <= MAX_BYTES else None  # a part of what is too large may not be
         except UnicodeDecodeError:
             cut = None
         if cut is None:
@@ -117,7 +117,7 @@ def _by_parts(cut: Cut, rows: dict[str, RowText], read: Callable[[bytes], Unit])
     known = frozenset(rows) - {cut.rows[0][1]}
     fresh = [line for line, text in cut.rows if text not in known]
     part = read(cut.without(known).encode())
-    if len(part.named) != len(fresh) or _of_the_file(part):
+    if len(part.named) != len(fresh) or _of_the_file(part) or _renamed(part):
         return None
     names = dict(zip(fresh, part.named, strict=True))
     again = {row.line: row for row in part.rows}
@@ -137,11 +137,18 @@ def _of_the_file(unit: Unit) -> bool:
     return unit.broken or unit.unnamed or any(not problem.row for problem in unit.problems)
 
 
+def _renamed(unit: Unit) -> bool:
+    """Whether a row looks for another one: it may be among those that are not read. (The text does not tell: a key in quotes can
+    be written with escapes.)"""
+    return any(row.was for row in unit.rows) or any(problem.field == "renamed_from" for problem in unit.problems)
+
+
 def _keepable(cut: Cut, unit: Unit) -> dict[str, RowText]:
-    """The rows by their text that have no problem, not even a warning: what is told of a row has to be told each time."""
+    """The rows by their text that have no problem, not even a warning: what is told of a row has to be told each time. None that
+    was renamed: whether it may is told by the others."""
     told = {problem.row for problem in unit.problems}
     texts = dict(cut.rows)
-    return {texts[row.line]: row for row in unit.rows if row.id not in told and row.line in texts}
+    return {texts[row.line]: row for row in unit.rows if not row.was and row.id not in told and row.line in texts}
 
 
 def _moved(row: RowText, line: int) -> RowText:

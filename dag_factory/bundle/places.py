@@ -29,7 +29,7 @@ TORN = "torn"
 """Stamp of a file that changed while it was read."""
 FAULT = "fault:"
 """Begins the stamp of a file that is there and cannot be read; the reason follows."""
-NO_FILE = "a pipe or device"
+NO_FILE = "a folder, pipe or device"
 
 
 class Place(Protocol):
@@ -127,8 +127,7 @@ class FolderPlace:
             except OSError as error:
                 stamps[name] = f"{FAULT}{error.strerror}"
                 continue
-            if not stat.S_ISDIR(found.st_mode):
-                stamps[name] = _stamp(found) if stat.S_ISREG(found.st_mode) else f"{FAULT}{NO_FILE}"
+            stamps[name] = _stamp(found) if stat.S_ISREG(found.st_mode) else f"{FAULT}{NO_FILE}"
         return stamps
 
     def _file(self, name: str, stamp: str) -> InventoryFile:

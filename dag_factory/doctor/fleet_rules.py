@@ -131,9 +131,13 @@ def pools(facts: Facts) -> Iterator[Finding]:
     missing = sorted(facts.pools_named - facts.pools.keys())
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        yield Finding("pools", "error", "pools", f"{shown}: not in Airflow", "every pool that rows name",
-                      "A task in a pool that does not exist waits for ever.",
-                      "Create each: airflow pools set NAME SLOTS DESCRIPTION.")  # fmt: skip
+        # The bundle makes them, before its DAGs are shown; it has not got there yet, or somebody has just deleted them.
+        yield Finding(
+            "pools", "warning" if facts.ours else "error", "pools", f"{shown}: not in Airflow", "every pool that rows name",
+            "A task in a pool that does not exist waits for ever.",
+            "The DAG processor makes them: start it, or look into its log." if facts.ours
+            else "Create each: airflow pools set NAME SLOTS DESCRIPTION.",
+        )  # fmt: skip
     default = facts.pools.get("default_pool")
     if default is not None and 0 <= default < parallelism and facts.rows > 100:
         yield Finding(

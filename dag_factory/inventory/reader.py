@@ -128,7 +128,7 @@ class _Reading:
         for entry in sorted(self.folder.iterdir()):
             if entry.name.startswith(".") or entry.name.endswith("~"):
                 continue
-            if entry.is_dir():
+            if entry.is_dir() and entry.suffix not in (".yaml", ".yml"):  # a mount makes one where its file is missing
                 if any(entry.rglob("*.y*ml")):
                     self.add(entry, 1, "sub-folders are not read. Move its files up, one per domain", "warning")
             elif entry.suffix == ".yml":

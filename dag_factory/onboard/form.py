@@ -6,6 +6,7 @@ Everything typed is data. What looks like a credential is refused here, before a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ INHERIT, CRON = "inherit", "cron"
 _ID = "a lower-case letter, then lower-case letters, digits and single `_`, at most 63 characters"
 _WHERE, _WHAT, _HOW = "Which source", "What to take", "When and how"
 MOST_CHARACTERS = 4096
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ def _text(found: str) -> str:
             f"holds {kind}. Credentials only ever come through an Airflow connection (`conn_id`). Put it there, and change the "
             "credential: Airflow has stored it with this run"
         )
+    if _NO_TEXT.search(found):
+        raise ValueError("holds a NUL character, or half of a character -> text that a file can hold. Type it anew")
     if len(found) > MOST_CHARACTERS:
         raise ValueError(f"found {len(found)} characters -> at most {MOST_CHARACTERS}")
     return found.strip()

@@ -60,7 +60,8 @@ def test_every_file_is_its_own_error(site: Site) -> None:
     bundle = started(site)
     assert active(bundle.path) == {A, B, MAINTENANCE}
     faults = {
-        "pipe.yaml": "a pipe or device", "huge.yaml": "at most 10000000 are read", "bomb.yaml": "expands to more than 1000000",
+        "pipe.yaml": "a folder, pipe or device", "folder.yaml": "a folder, pipe or device",
+        "huge.yaml": "at most 10000000 are read", "bomb.yaml": "expands to more than 1000000",
         "deep.yaml": "nested deeper than 40", "latin.yaml": "not UTF-8", "wide.yaml": "not UTF-8",
         "loop.yaml": "Too many levels of symbolic links", "nowhere.yaml": "a symbolic link to nothing",
         "old.yml": "files end in .yaml", "Sales Data.yaml": "which is no id",
@@ -72,7 +73,7 @@ def test_every_file_is_its_own_error(site: Site) -> None:
     assert len(texts) == len(faults)
 
 
-@pytest.mark.parametrize("how", ["loop", "nowhere", "pipe"])
+@pytest.mark.parametrize("how", ["loop", "nowhere", "pipe", "folder"])
 def test_a_file_that_cannot_be_read_keeps_its_rows(how: str, site: Site) -> None:
     site.write(web=domain(row("x")), platform="pools: {pg: 3}\n")
     bundle = started(site)
@@ -86,6 +87,8 @@ def test_a_file_that_cannot_be_read_keeps_its_rows(how: str, site: Site) -> None
                 file.symlink_to("/no/such/place")
             case "pipe":
                 os.mkfifo(file)
+            case "folder":
+                file.mkdir()
     site.write(sales=domain(row("a"), row("b"), row("c")))
     for machine in ("main", "another"):  # and one that was never up while the file was whole
         with site.machine(machine):
@@ -98,8 +101,8 @@ def test_a_file_that_cannot_be_read_keeps_its_rows(how: str, site: Site) -> None
                 "Cannot use file inventory/web.yaml",
             }
             assert all(b'"slots":3' in file.read_bytes() for file in bundle.path.glob("shard_*.json"))
-    (site.inventory / "web.yaml").unlink()
-    (site.inventory / "platform.yaml").unlink()
+    for name in ("web", "platform"):
+        (site.inventory / f"{name}.yaml").rename(site.inventory / f"{name}.gone")
     bundle.refresh()
     assert active(bundle.path) == {A, B, "ingest__sales__c", MAINTENANCE} and told(bundle) == []
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from airflow_dataops.catalog import open_catalog
 from airflow_dataops.core.spec import PipelineSpec
@@ -74,36 +76,93 @@ def test_a_chain_of_renames_and_a_rename_back(tmp_path: Path) -> None:
     assert ids(world.visible(world.spec(**WATERMARK), "orders")) == [1, 2, 3, 4, 5]
 
 
-def test_tables_of_a_retired_source_say_so_until_it_is_back(tmp_path: Path) -> None:
-    world = with_orders(tmp_path)
-    spec = world.spec(**WATERMARK)
-    world.load(spec, "orders")
-    ledger = open_ledger(world.ledger_url, clock=lambda: 1_700_000_000.0)
-    catalog = open_catalog("embedded", ledger_url=world.ledger_url)
+class Maintained:
+    """The maintenance of one loaded table, and what the catalog says of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = with_orders(folder)
+        self.world.load(self.world.spec(**WATERMARK), "orders")
+        self.ledger = open_ledger(self.world.ledger_url, clock=lambda: 1_700_000_000.0)
+        self.catalog = open_catalog("embedded", ledger_url=self.world.ledger_url)
 
     @contextmanager
-    def opened(of: PipelineSpec) -> Iterator[Edges]:
-        yield world.edges(of)
+    def opened(self, of: PipelineSpec) -> Iterator[Edges]:
+        yield self.world.edges(of)
 
-    def says() -> str | None:
-        table = catalog.get_table("d", "orders")
+    def says(self) -> str | None:
+        table = self.catalog.get_table("d", "orders")
         assert table is not None
         return table.parameters.get(RETIRED)
 
-    try:
-        ledger.sources.apply("inv", {spec.id: spec.model_dump_json(by_alias=True)}, [])
-        assert (mark_retired(ledger, opened).tables, says()) == ((), None)
-        ledger.sources.apply("inv", {}, [Retirement(spec.id, 0.0)])
-        assert (mark_retired(ledger, opened).tables, says()) == (("d.orders",), "2023-11-14")
-        assert mark_retired(ledger, opened).tables == ()
-        world.sql("ALTER TABLE orders ADD COLUMN more TEXT", "INSERT INTO orders VALUES (3, 'nib', 'x')")
-        world.load(spec, "orders")  # a run by hand, or one that was under way
-        assert says() == "2023-11-14"
-        ledger.sources.apply("inv", {spec.id: spec.model_dump_json(by_alias=True)}, [])
-        assert (mark_retired(ledger, opened).tables, says()) == (("d.orders",), None)
-        ledger.sources.apply("inv", {spec.id: "{}"}, [])
-        ledger.sources.apply("inv", {}, [Retirement(spec.id, 0.0)])
-        assert set(mark_retired(ledger, opened).failed) == {spec.id} and says() is None
-    finally:
-        ledger.close()
-        catalog.close()
+    def show(self, *specs: PipelineSpec, gone: Sequence[Retirement] = ()) -> None:
+        self.ledger.sources.apply("inv", {spec.id: spec.model_dump_json(by_alias=True) for spec in specs}, gone)
+
+    def look(self) -> str | None:
+        result = mark_retired(self.ledger, self.opened)
+        assert not result.failed
+        return self.says()
+
+
+@pytest.fixture
+def maintained(tmp_path: Path) -> Iterator[Maintained]:
+    made = Maintained(tmp_path)
+    yield made
+    made.ledger.close()
+    made.catalog.close()
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_rename_after_the_removal_tells_the_tables(looked: bool, maintained: Maintained) -> None:
+    spec = maintained.world.spec
+    old, new = spec(**WATERMARK), spec(**WATERMARK, name="dst", renamed_from="src")
+    maintained.show(old)
+    maintained.show(gone=[Retirement(old.id, 2e9)])
+    assert maintained.look() == "2023-11-14"
+    maintained.ledger.sources.carry(new.id, old.id)
+    maintained.show(new, gone=[Retirement(old.id, 2e9, new.id)])
+    if looked:
+        assert maintained.look() is None
+    maintained.show(gone=[Retirement(new.id, 2e9)])
+    assert maintained.look() == "2023-11-14"
+
+
+def test_after_a_rename_back_the_name_that_was_tried_says_nothing(maintained: Maintained) -> None:
+    spec = maintained.world.spec
+    old, new = spec(**WATERMARK), spec(**WATERMARK, name="dst", renamed_from="src")
+    maintained.show(old)
+    for row, gone in ((new, old), (old, new)):
+        maintained.ledger.sources.carry(row.id, gone.id)
+        maintained.show(row, gone=[Retirement(gone.id, 2e9, row.id)])
+        maintained.world.load(gone, "orders")  # a late run
+        assert maintained.look() is None
+    maintained.ledger.sources.carry(old.id, new.id)
+    assert maintained.look() is None and maintained.ledger.sources.former_ids() == {new.id: old.id}
+
+
+def test_after_a_new_name_is_dropped_the_old_one_has_the_tables(maintained: Maintained) -> None:
+    spec = maintained.world.spec
+    old, new = spec(**WATERMARK), spec(**WATERMARK, name="dst", renamed_from="src")
+    maintained.show(old)
+    maintained.ledger.sources.carry(new.id, old.id)
+    maintained.show(new, gone=[Retirement(old.id, 2e9, new.id)])
+    maintained.ledger.sources.carry(old.id, new.id)
+    maintained.show(old, gone=[Retirement(new.id, 2e9)])
+    assert maintained.look() is None and maintained.ledger.sources.former_ids() == {new.id: old.id}
+
+
+def test_tables_of_a_retired_source_say_so_until_it_is_back(maintained: Maintained) -> None:
+    world, ledger, opened, says = maintained.world, maintained.ledger, maintained.opened, maintained.says
+    spec = world.spec(**WATERMARK)
+    ledger.sources.apply("inv", {spec.id: spec.model_dump_json(by_alias=True)}, [])
+    assert (mark_retired(ledger, opened).tables, says()) == ((), None)
+    ledger.sources.apply("inv", {}, [Retirement(spec.id, 0.0)])
+    assert (mark_retired(ledger, opened).tables, says()) == (("d.orders",), "2023-11-14")
+    assert mark_retired(ledger, opened).tables == ()
+    world.sql("ALTER TABLE orders ADD COLUMN more TEXT", "INSERT INTO orders VALUES (3, 'nib', 'x')")
+    world.load(spec, "orders")  # a run by hand, or one that was under way
+    assert says() == "2023-11-14"
+    ledger.sources.apply("inv", {spec.id: spec.model_dump_json(by_alias=True)}, [])
+    assert (mark_retired(ledger, opened).tables, says()) == (("d.orders",), None)
+    ledger.sources.apply("inv", {spec.id: "{}"}, [])
+    ledger.sources.apply("inv", {}, [Retirement(spec.id, 0.0)])
+    assert set(mark_retired(ledger, opened).failed) == {spec.id} and says() is None
