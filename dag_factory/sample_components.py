@@ -7,6 +7,7 @@ ends by itself: the last line of its output tells which.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -32,6 +33,7 @@ FOR_THE_REST = (
 """Imported while the API server, which is forked first because it takes longest, imports what is its own."""
 SERVER, SCHEDULER = "api-server", "scheduler"
 ENDED = " ended with "
+ASKED = (signal.SIGTERM,)
 
 
 class Components:
@@ -44,15 +46,20 @@ class Components:
         signal.signal(signal.SIGTERM, self._stop)
 
     def start(self, name: str, words: Sequence[str]) -> None:
+        """Nothing when they have been asked to end."""
         gc.collect()
         gc.freeze()  # what is shared stays shared: the collector would write into every page
-        pid = os.fork()
-        if pid:
-            self._running[pid] = name
-            if self._asked:  # meanwhile
-                os.kill(pid, signal.SIGTERM)
+        # Whoever asks between the fork and the next line is heard after it: by a parent that knows the new process, and by a
+        # new process that ends. With the parent's handler it would go on for ever.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
+        pid = None if self._asked else os.fork()
+        if pid != 0:
+            if pid is not None:
+                self._running[pid] = name
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
         os.setsid()
         with open(self._logs / f"{name}.log", "wb") as output:
             os.dup2(output.fileno(), 1)
@@ -86,7 +93,8 @@ class Components:
     def _stop(self, _: int, __: FrameType | None) -> None:
         self._asked = True
         for pid in list(self._running):
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # its end was seen, and it is about to be taken off the list
+                os.kill(pid, signal.SIGTERM)
 
 
 def run(logs: Path, components: Mapping[str, Sequence[str]], port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -36,7 +37,8 @@ class Everything:
 class CursorRange:
     """Rows whose `cursor` column lies between low and high; None is open on that side.
 
-    Watermark reads are (low, high] (the default flags); windows are [low, high).
+    Watermark reads are (low, high] (the default flags), or (low, high) up to a range that is taken already; windows and
+    backfilled ranges are [low, high).
     """
 
     cursor: str
@@ -148,6 +150,34 @@ def range_of_json(data: dict[str, Any]) -> OffsetRange:
 def ends_below(high: Scalar | None, low: Scalar) -> bool:
     """Whether everything up to `high` is below `low`. False when that is not known, or the two have no order."""
     return high is not None and scalar_kind(high) == scalar_kind(low) and bool(high < low)  # type: ignore[operator]
+
+
+def moves_watermark(r: OffsetRange) -> tuple[Scalar | None, Scalar] | None:
+    """From where to where the watermark goes when the range is accounted for; None for windows, backfilled ranges and files.
+    The range tells, not the row: that may have been edited since."""
+    if not isinstance(r, CursorRange) or r.low_inclusive or r.high is None:
+        return None
+    return r.low, r.high
+
+
+def is_cut(r: OffsetRange) -> bool:
+    """Whether a watermark read ends where a taken range begins, so that there may be more for the same run behind it."""
+    return isinstance(r, CursorRange) and not r.low_inclusive and not r.high_inclusive
+
+
+def free_from(mark: Scalar | None, taken: Iterable[CursorRange]) -> tuple[Scalar | None, Scalar | None]:
+    """Where a watermark read may begin, at `mark` or at the end of the taken ranges that follow upon it, and before which value
+    it has to end (None: nothing above is taken). Values must be of one comparable type."""
+    before: Scalar | None = None
+    for r in sorted(taken, key=lambda r: (r.low is not None, r.low)):
+        if r.high is None or (mark is not None and not r.high > mark):  # type: ignore[operator]
+            continue
+        if r.low is None or (mark is not None and r.low <= mark):  # type: ignore[operator]
+            mark = r.high  # rows tied with it are read: what is taken ends below it, or is known
+        else:
+            before = r.low
+            break
+    return mark, before
 
 
 def overlaps(a: CursorRange, b: CursorRange) -> bool:

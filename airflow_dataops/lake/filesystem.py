@@ -58,19 +58,13 @@ class FilesystemLake:
 
     def footer(self, path: str) -> FileFooter:
         address = self._store.address(path)
-        try:
+        with self._read_errors(f"the footer of lake file {path}"):
             size = self._fs.get_file_info(address).size
             with self._fs.open_input_file(address) as handle, pq.ParquetFile(handle) as parquet:
                 metadata = parquet.metadata.metadata or {}
                 ours = {k.decode().removeprefix("dataops."): v.decode() for k, v in metadata.items() if k.startswith(b"dataops.")}
                 profile = profile_of(parquet.metadata, parquet.schema_arrow)
                 return FileFooter(path, parquet.metadata.num_rows, int(size), parquet.schema_arrow, ours, profile)
-        except FileNotFoundError as error:
-            raise ProofError(f"Cannot read lake file {path}: it is gone -> present. Somebody deleted it.") from error
-        except pa.ArrowInvalid as error:
-            raise ProofError(f"Cannot read footer of lake file {path}: {error} -> a whole Parquet file.") from error
-        except OSError as error:
-            raise UnavailableError(f"Cannot read lake file {path}: {error} -> readable. Try again later.") from error
 
     def read(
         self,
@@ -84,7 +78,7 @@ class FilesystemLake:
             return
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
         keep = None if where is None else ds.field(where.column) >= pa.scalar(where.value, schema.field(where.column).type)
-        with _read_errors(f"({len(paths)}) as {wanted}"):
+        with self._read_errors(f"lake files ({len(paths)}) as {wanted}"):
             for path in paths:
                 dataset = ds.dataset(self._store.address(path), schema=schema, format=_STREAMED, filesystem=self._fs)
                 scanner = dataset.scanner(
@@ -102,7 +96,7 @@ class FilesystemLake:
 
     def scan(self, paths: Iterable[str], work: Callable[[pa.RecordBatch], T]) -> Iterator[T]:
         buffer_bytes = SCAN_BUFFER_BYTES if self._store.is_local else REMOTE_SCAN_BUFFER_BYTES
-        with _read_errors("to the end"):
+        with self._read_errors("lake files to the end"):
             yield from scan(self._fs, map(self._store.address, paths), buffer_bytes, work)
 
     def list(self, directory: str) -> tuple[Entry, ...]:
@@ -124,17 +118,18 @@ class FilesystemLake:
     def close(self) -> None:
         """Nothing is held open."""
 
-
-@contextmanager
-def _read_errors(how: str) -> Iterator[None]:
-    try:
-        yield
-    except pa.ArrowInvalid as error:
-        raise ProofError(f"Cannot read lake files {how}: {error} -> rows under the table's schema.") from error
-    except FileNotFoundError as error:
-        raise ProofError(f"Cannot read lake files {how}: {error} -> all present. Somebody deleted one.") from error
-    except OSError as error:
-        raise UnavailableError(f"Cannot read lake files {how}: {error} -> readable. Try again later.") from error
+    @contextmanager
+    def _read_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowInvalid as error:
+            raise ProofError(f"Cannot read {what}: {error} -> rows under the table's schema.") from error
+        except FileNotFoundError as error:
+            raise ProofError(f"Cannot read {what}: {error} -> all present. Somebody deleted one.") from error
+        except OSError as error:
+            if self._store.is_local and error.errno is None:  # not the system's: what pyarrow says of bytes that are no Parquet
+                raise ProofError(f"Cannot read {what}: {error} -> whole Parquet files. One is damaged.") from error
+            raise UnavailableError(f"Cannot read {what}: {error} -> readable. Try again later.") from error
 
 
 def is_hidden(path: str) -> bool:

@@ -331,6 +331,12 @@ class Offsets(Protocol):
 
     def watermark(self, table_key: str) -> Scalar | None: ...
 
+    def free_from(self, table_key: str, cursor: str, top: Scalar) -> tuple[Scalar | None, Scalar | None]:
+        """*tx* Where the next range begins, and before which value it has to end because another is committed or held there
+        (None: nothing is). The watermark moves over those that follow upon it: backfilled ones, of which it knows nothing.
+        `top`: a value of the cursor's type; ranges of another cursor or without an order with it are left to `claim`."""
+        ...
+
     def seen_files(self, table_key: str) -> dict[str, tuple[FileIdentity, ...]]:
         """Path → the identities committed under it."""
         ...

@@ -215,12 +215,15 @@ def _check_disjoint(connection: sa.Connection, request: ClaimRequest) -> None:
         batch.c.state.in_(("committed", "held")),
     )
     for row in connection.execute(others):
-        if _ranges_meet(request, row):
-            raise RangeError(
-                f"Cannot claim a range of {request.table_key}: {_text(request.range)} -> no row in common with the {row.state} "
-                f"{_text(range_of_json(row.range))} (batch {row.batch_id}). Its rows would be there twice. Run exactly that range "
-                "again, or one that only touches it."
-            )
+        if not _ranges_meet(request, row):
+            continue
+        found = (
+            f"Cannot claim a range of {request.table_key}: {_text(request.range)} -> no row in common with the {row.state} "
+            f"{_text(range_of_json(row.range))} (batch {row.batch_id}). Its rows would be there twice."
+        )
+        if request.follows_watermark:
+            raise StaleError(f"{found} It was committed since this was planned; it is planned again, around it.")
+        raise RangeError(f"{found} Run exactly that range again, or one that only touches it.")
 
 
 def _check_files(connection: sa.Connection, request: ClaimRequest) -> None:

@@ -15,7 +15,15 @@ import sqlalchemy as sa
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import StopError
-from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar, range_of_json, scalar_of_json, scalar_to_json
+from airflow_dataops.core.offset import (
+    FileIdentity,
+    FileSet,
+    Scalar,
+    moves_watermark,
+    range_of_json,
+    scalar_of_json,
+    scalar_to_json,
+)
 from airflow_dataops.ledger.base import BatchContent, Claim
 from airflow_dataops.ledger.claims import is_batch, own_row
 from airflow_dataops.ledger.cursors import same
@@ -68,9 +76,9 @@ def hold(database: SqlDatabase, connection: sa.Connection, now: float, held: Cla
     connection.execute(
         batch.update().where(is_batch(row)).values(state="held", hold_reason=dict(reason), accounting=waiting.to_json())
     )
-    read = range_of_json(row.range)
-    if isinstance(read, CursorRange) and read.high is not None and not read.low_inclusive and read.high_inclusive:
-        move_watermark(connection, held.table_key, (read.low, read.high))
+    moved = moves_watermark(range_of_json(row.range))
+    if moved is not None:
+        move_watermark(connection, held.table_key, moved)
     record_files(database, connection, now, row)
 
 

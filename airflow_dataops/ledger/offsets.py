@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from airflow_dataops.core.offset import FileIdentity, FileSet, Scalar, range_of_json, scalar_of_json
+from airflow_dataops.core.offset import (
+    CursorRange,
+    FileIdentity,
+    FileSet,
+    Scalar,
+    free_from,
+    range_of_json,
+    scalar_kind,
+    scalar_of_json,
+)
+from airflow_dataops.ledger.claims import lock_table
+from airflow_dataops.ledger.cursors import same
+from airflow_dataops.ledger.freezing import move_watermark
 from airflow_dataops.ledger.tables import batch, loaded_table, source_file
 from airflow_dataops.storage.sql_database import SqlDatabase
 
@@ -19,6 +31,20 @@ class SqlOffsets:
         query = sa.select(loaded_table.c.watermark).where(loaded_table.c.table_key == table_key)
         with self._database.read() as connection:
             return scalar_of_json(connection.execute(query).scalar())
+
+    def free_from(self, table_key: str, cursor: str, top: Scalar) -> tuple[Scalar | None, Scalar | None]:
+        known = sa.select(batch.c.range).where(
+            batch.c.table_key == table_key, batch.c.range_kind == "cursor", batch.c.state.in_(("committed", "held"))
+        )
+        stands = self.watermark(table_key)
+        with self._database.read() as connection:
+            ranges = [range_of_json(data) for data in connection.execute(known).scalars()]
+        low, before = free_from(stands, [r for r in ranges if isinstance(r, CursorRange) and _is_over(r, cursor, top)])
+        if low is not None and not same(stands, low):  # what is committed stays so: only the watermark itself can have moved since
+            with self._database.write() as connection:
+                lock_table(self._database, connection, table_key)
+                move_watermark(connection, table_key, (stands, low))
+        return low, before
 
     def seen_files(self, table_key: str) -> dict[str, tuple[FileIdentity, ...]]:
         query = sa.select(source_file.c.file).where(source_file.c.table_key == table_key)
@@ -41,3 +67,7 @@ class SqlOffsets:
             data = connection.execute(claimed.order_by(batch.c.generation.desc()).limit(1)).scalar()
         read = range_of_json(data) if data is not None else None
         return read if isinstance(read, FileSet) else None
+
+
+def _is_over(r: CursorRange, cursor: str, top: Scalar) -> bool:
+    return r.cursor == cursor and all(scalar_kind(at) == scalar_kind(top) for at in (r.low, r.high) if at is not None)

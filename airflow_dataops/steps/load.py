@@ -15,7 +15,7 @@ import pyarrow as pa
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, ProofError, StaleError
-from airflow_dataops.core.offset import CursorRange, Everything, FileSet, OffsetRange
+from airflow_dataops.core.offset import CursorRange, Everything, FileSet, OffsetRange, is_cut
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
@@ -76,15 +76,11 @@ def _recorded(result: TableResult, spec: PipelineSpec, edges: Edges, run: Run) -
 def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
     sweep_table(table, edges)
     repeats_files = table.read.mode == "new_files" and run.period.backfill  # several batches: each claim tells if it is done
-    done = None if repeats_files else edges.ledger.batches.committed_by(run.token, table.key)
-    if done is not None:
-        return _of_record(table, done)
-    unfinished = None if repeats_files else _continue(table, edges, run)
-    if unfinished is not None:
-        return unfinished
-    declared = edges.source.describe(table.source_table, table.read.query)
-    results = _do_all(table, declared, edges, run)
-    expire_table(table, edges)
+    results, is_all = ([], False) if repeats_files else _taken_up(table, edges, run)
+    if not is_all:
+        declared = edges.source.describe(table.source_table, table.read.query)
+        results += _do_all(table, declared, edges, run)
+        expire_table(table, edges)
     return _together(table, results)
 
 
@@ -103,15 +99,20 @@ def _do_all(table: TableSpec, declared: SourceTable, edges: Edges, run: Run) -> 
     raise BusyError(f"Cannot claim {table.key}: other runs were faster {MAX_PLANS} times -> its turn. Try again later.")
 
 
-def _continue(table: TableSpec, edges: Edges, run: Run) -> TableResult | None:
-    """A retry of a run that died while its batch was open takes up that very batch: its range was fixed at its claim."""
+def _taken_up(table: TableSpec, edges: Edges, run: Run) -> tuple[list[TableResult], bool]:
+    """What this run has done before, and whether that is all of it. A retry of a run that died while its batch was open takes up
+    that very batch: its range was fixed at its claim."""
+    done = edges.ledger.batches.committed_by(run.token, table.key)
+    results = [] if done is None else [_of_record(table, done)]
+    if done is not None and not is_cut(done.range):
+        return results, True
     claim = edges.ledger.batches.reclaim(table.key, run.token, edges.writer, edges.nonce(), edges.lease_seconds)
     if claim is None:
-        return None
+        return results, False
     if not _is_read_so(table, claim.range):  # the row was edited since: the range means nothing to it
         edges.ledger.batches.abandon(claim)
-        return None
-    return _perform(table, claim, edges, run)
+        return results, False
+    return [*results, _perform(table, claim, edges, run)], not is_cut(claim.range)
 
 
 def _is_read_so(table: TableSpec, read: OffsetRange) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable
 from airflow_dataops.core.errors import ConflictError, ForeignChangeError, HoldError, ProofError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
-from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar
+from airflow_dataops.core.offset import FileIdentity, FileSet, moves_watermark
 from airflow_dataops.core.partition_name import parse_partition_name
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
@@ -44,7 +44,7 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
         raise ProofError(f"Cannot publish batch {claim.batch_id} of {table.key}: state {claim.state} -> frozen or decided.")
     table = as_staged(table, content)
     if claim.state == "frozen" and _is_nothing(content) and current_table(edges, table) is None:
-        edges.ledger.batches.commit_unchanged(claim, watermark_of(claim), _files(claim))
+        edges.ledger.batches.commit_unchanged(claim, moves_watermark(claim.range), _files(claim))
         return ()
     shown = ensure_table(edges, table, content.schema, why=f"batch {claim.object_name}")
     if claim.state == "frozen" and not _decide(table, claim, content, shown, edges):
@@ -61,7 +61,7 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
             edges.ledger.batches.commit(
                 claim,
                 {name: d.epoch for name, d in current.items()},
-                watermark_of(claim),
+                moves_watermark(claim.range),
                 _files(claim),
                 {
                     "target": table.name,
@@ -84,7 +84,7 @@ def _decide(table: TableSpec, claim: Claim, content: BatchContent, shown: Catalo
     for _ in range(TRIES):
         plans = build(table, claim, content, schema, edges)
         if not plans:
-            edges.ledger.batches.commit_unchanged(claim, watermark_of(claim), _files(claim))
+            edges.ledger.batches.commit_unchanged(claim, moves_watermark(claim.range), _files(claim))
             return False
         refuse_foreign(table, {p.name: p.values for p in plans}, edges)
         try:
@@ -102,15 +102,6 @@ def _files(claim: Claim) -> tuple[FileIdentity, ...]:
 def _is_nothing(content: BatchContent) -> bool:
     """Every row was discarded with its table (`contract.tables: discard_row`): no table may come of it."""
     return not content.partitions and not content.complete and not set(content.schema.names) - STANDARD_COLUMNS
-
-
-def watermark_of(claim: Claim) -> tuple[Scalar | None, Scalar] | None:
-    """(low, high) when committing moves the watermark: incremental ranges are (low, high], windows and backfilled ones
-    [low, high). The range tells, not the row: that may have been edited since."""
-    read = claim.range
-    if not isinstance(read, CursorRange) or read.low_inclusive or not read.high_inclusive or read.high is None:
-        return None
-    return read.low, read.high
 
 
 def _join_objects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from pyarrow import types as pt
 
 from airflow_dataops.core.batch_id import batch_id
 from airflow_dataops.core.errors import BusyError, InventoryError, RangeError
-from airflow_dataops.core.offset import CursorRange, Everything, FileIdentity, FileSet, OffsetRange, Scalar
+from airflow_dataops.core.offset import CursorRange, Everything, FileIdentity, FileSet, OffsetRange, Scalar, is_cut
 from airflow_dataops.core.partition import partition_name, period_value
 from airflow_dataops.core.period import Period
 from airflow_dataops.core.table_spec import TableSpec
@@ -48,8 +49,9 @@ def _is_of_period(table: TableSpec) -> bool:
     return table.read.mode in ("full", "window")
 
 
-def requests_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
-    """The claims of the batches this run has to do for the table, in order; empty when there is nothing new."""
+def requests_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> Iterable[ClaimRequest]:
+    """The claims of the batches this run has to do for the table, in order; empty when there is nothing new. Each has to be
+    done before the next is asked for: that one may begin at the watermark which the first has moved."""
     _refuse_snapshot(table, edges)
     match table.read.mode:
         case "full":
@@ -57,7 +59,9 @@ def requests_of(table: TableSpec, declared: SourceTable, run: Run, edges: Edges)
         case "window":
             return (_window(table, declared, run, edges),)
         case "watermark":
-            return _watermark(table, declared, run, edges)
+            if run.period.backfill:
+                return (_backfilled(table, declared, run, edges),)
+            return _following(table, declared, run, edges)
         case "new_files":
             return _new_files(table, run, edges)
     raise InventoryError(f"Cannot read {table.key}: read.mode {table.read.mode!r} -> full, window, watermark or new_files.")
@@ -129,25 +133,36 @@ def _refuse_unfinished(table: TableSpec, period: Period, edges: Edges) -> None:
         )
 
 
-def _watermark(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> tuple[ClaimRequest, ...]:
+def _backfilled(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> ClaimRequest:
+    """The cursor range of the period. It leaves the watermark alone."""
     name, kind = _cursor(table, declared)
-    if run.period.backfill:
-        _refuse_unfinished(table, run.period, edges)
-        edges.source.high_cursor(table.source_table, name, table.read.query)  # refuses rows that no range would ever have
-        low, high = (_as_cursor(at, kind, table) for at in (run.period.start, run.period.end))
-        read = CursorRange(name, low, high, low_inclusive=True, high_inclusive=False)
-        return (_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True),)
-    low_mark = edges.ledger.offsets.watermark(table.key)
-    top = edges.source.high_cursor(table.source_table, name, table.read.query)
-    top = _guarded(top, kind, table, edges)
-    if top is None or (low_mark is not None and _is_below(top, low_mark, table)):
-        return ()
-    read = CursorRange(name, low_mark, top)
-    return (_request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True, follows=True),)
+    _refuse_unfinished(table, run.period, edges)
+    edges.source.high_cursor(table.source_table, name, table.read.query)  # refuses rows that no range would ever have
+    low, high = (_as_cursor(at, kind, table) for at in (run.period.start, run.period.end))
+    read = CursorRange(name, low, high, low_inclusive=True, high_inclusive=False)
+    return _request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True)
 
 
-def _is_below(top: Scalar, mark: Scalar, table: TableSpec) -> bool:
-    """Whether nothing is left at or above the watermark. RangeError when the two have no order: the column changed its type."""
+def _following(table: TableSpec, declared: SourceTable, run: Run, edges: Edges) -> Iterator[ClaimRequest]:
+    """From the watermark up to the highest value, around what was backfilled there: as many ranges as that leaves."""
+    name, kind = _cursor(table, declared)
+    top = _guarded(edges.source.high_cursor(table.source_table, name, table.read.query), kind, table, edges)
+    while top is not None and not _is_read(top, edges.ledger.offsets.watermark(table.key), table):
+        low, before = edges.ledger.offsets.free_from(table.key, name, top)
+        if _is_read(top, low, table):
+            return
+        read = CursorRange(name, low, top)
+        if before is not None and not _is_read(top, before, table):
+            read = CursorRange(name, low, before, high_inclusive=False)
+        yield _request(table, run, edges, read, scope=WHOLE_TABLE, exclusive=True, follows=True)
+        if not is_cut(read):
+            return
+
+
+def _is_read(top: Scalar, mark: Scalar | None, table: TableSpec) -> bool:
+    """Whether nothing is left at or above the mark. RangeError when the two have no order: the column changed its type."""
+    if mark is None:
+        return False
     try:
         return bool(top < mark)  # type: ignore[operator]
     except TypeError:

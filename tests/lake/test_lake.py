@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -174,3 +175,26 @@ def test_a_scan_says_what_went_wrong(lake: Lake, tmp_path) -> None:
         (tmp_path / "lake" / "half.parquet").write_bytes((tmp_path / "lake" / "a.parquet").read_bytes()[:-300])
         with pytest.raises(ProofError, match=r"Cannot read lake files"):
             list(lake.scan(["half.parquet"], len))
+
+
+def test_a_file_that_is_damaged_or_cut_while_it_is_read_is_told(tmp_path) -> None:
+    """pyarrow takes the end of the bytes for the end of the rows."""
+    lake = open_lake(f"file://{tmp_path}/lake")
+    put(lake, "a.parquet", *[rows(k * 5000, 5000) for k in range(8)], layout=FileLayout(row_group_rows=5000))
+    file = tmp_path / "lake" / "a.parquet"
+    whole = file.read_bytes()
+
+    def cut(batch: pa.RecordBatch) -> int:
+        os.truncate(file, 2000)
+        return batch.num_rows
+
+    with pytest.raises(ProofError, match=r"row group|damaged|under the table"):
+        list(lake.scan(["a.parquet"], cut))
+    file.write_bytes(whole[:3000] + bytes(range(256)) * 12 + whole[3000 + 256 * 12 :])
+    for read in (lambda: lake.scan(["a.parquet"], len), lambda: lake.read(["a.parquet"], SCHEMA)):
+        with pytest.raises(ProofError, match="Cannot read lake files"):
+            list(read())
+    size = int.from_bytes(whole[-8:-4], "little")
+    file.write_bytes(whole[: -8 - size] + b"\xff" * size + whole[-8:])
+    with pytest.raises(ProofError, match=r"Cannot read the footer of lake file a\.parquet"):
+        lake.footer("a.parquet")

@@ -161,18 +161,22 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@example(steps=[("row", 9), ("backfill", 3), ("run", 0), ("row", 8), ("backfill", 4), ("row", 10), ("run", 0)])
+@example(steps=[("row", 9), ("backfill", 3), ("run", 0), ("row", 8), ("backfill", 4), ("row", 10), ("run", 0)], row=APPEND)
 @settings(
     max_examples=int(os.environ.get("BACKFILL_EXAMPLES", 6)),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(steps=STEPS)
-def test_whatever_the_order_each_row_is_there_once(steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(steps=STEPS, row=st.sampled_from([APPEND, MERGE]))
+def test_whatever_the_order_each_row_is_there_once(
+    steps: list[tuple[str, int]], row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Half days from the first of May on. A row may come as late as the newest row or period that was read, no later."""
     world = World(tmp_path_factory.mktemp("backfills"))
     world.sql("CREATE TABLE orders (id INTEGER, at TIMESTAMP)")
-    spec, rows, passed, closed = world.spec(**APPEND), {}, -1, set[int]()
+    spec, passed = world.spec(**row), -1
+    rows: dict[int, int] = {}
+    closed: set[int] = set()
     for what, number in [*steps, ("run", 0), ("run", 0)]:
         if what == "row":
             if number >= passed and number // 2 not in closed:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine.reflection import ObjectKind
@@ -21,7 +22,7 @@ from airflow_dataops.core.errors import DataOpsError, InventoryError
 from airflow_dataops.core.options import SqlOptions
 from airflow_dataops.sources.sql.database import FETCH_ROWS, RawColumn, Select, SqlColumn, SqlTable
 from airflow_dataops.sources.sql.failures import first_line, inventory, unavailable
-from airflow_dataops.sources.sql.generic_types import arrow_type, unordered
+from airflow_dataops.sources.sql.generic_types import MICROSECOND_DIGITS, arrow_type, second_digits, unordered, whole_text
 from airflow_dataops.sources.sql.names import TableName
 
 SNAPSHOTS = ("SNAPSHOT", "REPEATABLE READ", "SERIALIZABLE")
@@ -83,14 +84,10 @@ class Generic:
                 comments = self._comments(look, asked)
                 for place, described in columns.items():
                     key = (keys.get(place) or {}).get("constrained_columns") or ()
-                    found.append(
-                        SqlTable(
-                            TableName(schema, place[1]),
-                            tuple(self._column(c) for c in described),
-                            tuple(key),
-                            comment=comments.get(place, ""),
-                        )
-                    )
+                    problem = self._problem(described)
+                    told = () if problem else tuple(self._column(c) for c in described)
+                    name = TableName(schema, place[1])
+                    found.append(SqlTable(name, told, tuple(key), comment=comments.get(place, ""), problem=problem))
         return tuple(sorted(found, key=lambda t: str(t.name)))
 
     def query_columns(self, query: str) -> tuple[SqlColumn, ...]:
@@ -157,14 +154,28 @@ class Generic:
         found = look.get_multi_table_comment(**asked)
         return {place: comment.get("text") or "" for place, comment in found.items()}
 
+    def _problem(self, described: Sequence[Mapping[str, Any]]) -> str:
+        """Why no row of a table with these columns could be read as it is; "" when all can."""
+        for column in described:
+            digits = second_digits(column["type"])
+            if digits and whole_text(column["type"], "", self.dialect) is None:
+                return (
+                    f"column {column['name']} keeps {digits} digits of a second, and {MICROSECOND_DIGITS} are read; a view of the "
+                    f"table that converts it to {MICROSECOND_DIGITS} digits, or to text, can be"
+                )
+        return ""
+
     def _column(self, described: Mapping[str, Any]) -> SqlColumn:
         target, any_as_text = arrow_type(described["type"])
         quoted = f"q.{self._quote(described['name'])}"
+        expression = quoted
+        if second_digits(described["type"]) and (text := whole_text(described["type"], quoted, self.dialect)):
+            target, any_as_text, expression = pa.string(), False, text
         return SqlColumn(
             str(described["name"]),
             str(described["type"].__class__.__name__).lower(),
             target,
-            quoted,
+            expression,
             quoted,
             nullable=bool(described.get("nullable", True)),
             comment=described.get("comment") or "",

@@ -10,6 +10,8 @@ from sqlalchemy.types import TypeEngine
 from airflow_dataops.sources.sql.database import DECIMAL_DIGITS, UNCONSTRAINED_DECIMAL
 
 MICROSECOND_DIGITS = 6
+FINER_BY_DEFAULT = (mssql.DATETIME2, mssql.DATETIMEOFFSET, mssql.TIME)
+"""Types that keep seven digits of a second unless told otherwise."""
 
 
 def arrow_type(kind: TypeEngine[object]) -> tuple[pa.DataType, bool]:
@@ -42,15 +44,29 @@ def arrow_type(kind: TypeEngine[object]) -> tuple[pa.DataType, bool]:
 
 def unordered(kind: TypeEngine[object], target: pa.DataType, dialect: str) -> str:
     """Why the type's values cannot order rows here; "" when they can."""
+    if digits := second_digits(kind):
+        return f"{dialect} keeps {digits} digits of a second, and {MICROSECOND_DIGITS} can be compared"
     if pa.types.is_string(target):
         return f"how {dialect} sorts text is not known here"
-    precision = getattr(kind, "precision", None)
-    if isinstance(kind, mssql.DATETIME2 | mssql.DATETIMEOFFSET | mssql.TIME) and precision is None:
-        precision = 7
-    if pa.types.is_temporal(target) and precision is not None and precision > MICROSECOND_DIGITS:
-        # The newest row would lie above the highest position that is told, and wait for one that is newer still.
-        return f"{dialect} keeps {precision} digits of a second, and {MICROSECOND_DIGITS} are read"
     return ""
+
+
+def second_digits(kind: TypeEngine[object]) -> int:
+    """The digits of a second that a declared type keeps beyond the microsecond, all of them counted; 0 when it keeps none beyond.
+    Drivers give Python's times, which end at the microsecond: the rest would be cut without a word."""
+    if not isinstance(kind, sa.DateTime | sa.Time):
+        return 0
+    precision = getattr(kind, "precision", None)
+    if isinstance(kind, FINER_BY_DEFAULT) and precision is None:
+        precision = 7
+    return precision if precision is not None and precision > MICROSECOND_DIGITS else 0
+
+
+def whole_text(kind: TypeEngine[object], quoted: str, dialect: str) -> str | None:
+    """SQL that gives a time as text with all its digits; None where no such expression is known for sure."""
+    if dialect == "mssql" and isinstance(kind, FINER_BY_DEFAULT):
+        return f"CONVERT(varchar(34), {quoted}, 121)"
+    return None
 
 
 def _decimal(precision: int | None, scale: int | None) -> tuple[pa.DataType, bool]:

@@ -87,7 +87,8 @@ def _converted(value: object, target: pa.DataType) -> Any:
     if type(value) in native_types(target):
         return value
     if pt.is_timestamp(target) and isinstance(value, datetime):
-        if (value.tzinfo is None) == (target.tz is None):
+        finer = getattr(value, "nanosecond", 0)  # of drivers' own datetimes; pyarrow would leave it out
+        if (value.tzinfo is None) == (target.tz is None) and not finer:
             return value
     elif pt.is_boolean(target) and value in (0, 1) and isinstance(value, int | float | Decimal):
         return bool(value)
