@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from airflow_dataops.catalog.base import Catalog
     from airflow_dataops.core.connection import Connection
 
-AVAILABLE_LATER = ("hive", "glue")
+AVAILABLE_LATER = ("glue",)
 
 
 def open_catalog(kind: str, *, connection: Connection | None = None, ledger_url: str | None = None) -> Catalog:
@@ -37,6 +37,24 @@ def _open_embedded(connection: Connection | None, ledger_url: str | None) -> Cat
     return EmbeddedCatalog(ledger_url)
 
 
+def _open_hive(connection: Connection | None, ledger_url: str | None) -> Catalog:
+    if connection is None:
+        raise InventoryError(
+            "Cannot open catalog hive: no connection -> an Airflow connection of type `hive_metastore`. It says where the "
+            "metastore is. Set `conn_id` of the catalog in platform.yaml, or `catalog_conn_id` in [dataops]."
+        )
+    try:
+        from airflow_dataops.catalog.hive import HiveCatalog
+        from airflow_dataops.catalog.hive_calls import MetastoreCalls
+        from airflow_dataops.catalog.hive_connection import MetastoreAddress
+    except ImportError as error:
+        raise InventoryError(
+            f"Cannot open catalog hive: package {error.name} is missing -> installed. A metastore speaks Thrift. Install the "
+            "extra: pip install 'airflow-dataops[hive]'."
+        ) from error
+    return HiveCatalog(MetastoreCalls(MetastoreAddress.of_connection(connection)))
+
+
 def _open_memory(connection: Connection | None, ledger_url: str | None) -> Catalog:
     from airflow_dataops.catalog.memory import MemoryCatalog
 
@@ -45,5 +63,6 @@ def _open_memory(connection: Connection | None, ledger_url: str | None) -> Catal
 
 _KINDS: dict[str, Callable[[Connection | None, str | None], Catalog]] = {
     "embedded": _open_embedded,
+    "hive": _open_hive,
     "memory": _open_memory,
 }

@@ -102,6 +102,7 @@ class MemoryCatalog(Catalog):
             if shown is None:
                 raise rules.missing_table("put partitions of", database, table)
             rules.check_partitions(shown.table, partitions)
+            rules.check_metastore_values(shown.table, [p.values for p in partitions])
             for partition in partitions:
                 stands = shown.partitions.get(partition.values)
                 if self.compares_and_swaps and stands is not None and stands.epoch > partition.epoch:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable, PartitionValues
 from airflow_dataops.core.errors import InventoryError
+from airflow_dataops.core.partition_name import DEFAULT_PARTITION, partition_name
 from airflow_dataops.core.promotion import promote
 from airflow_dataops.core.schema import Column
 from airflow_dataops.core.spec import ContractSpec
@@ -22,6 +23,8 @@ MAX_COMMENT_CHARACTERS = 256
 MAX_PARAMETER_KEY_CHARACTERS = 256
 MAX_PARAMETER_CHARACTERS = 4000
 MAX_LOCATION_CHARACTERS = 4000
+MAX_VALUE_CHARACTERS = 256
+MAX_PARTITION_NAME_CHARACTERS = 767
 MAX_VALUES_BYTES = 2000
 """Together: a key of PostgreSQL's index holds 2,704 bytes."""
 
@@ -104,6 +107,23 @@ def check_values(table: CatalogTable, values: Iterable[PartitionValues]) -> None
             raise InventoryError(
                 f"Cannot keep a partition of {table.database}.{table.name}: its values take {len(order_key(one))} bytes -> "
                 f"{MAX_VALUES_BYTES} at most. Partition by a shorter column."
+            )
+
+
+def check_metastore_values(table: CatalogTable, values: Iterable[PartitionValues]) -> None:
+    """InventoryError for a value that a Hive Metastore keeps as another one, or not at all."""
+    names = [c.name for c in table.partition_columns]
+    for one in values:
+        if DEFAULT_PARTITION in one:
+            raise InventoryError(
+                f"Cannot keep a partition of {table.database}.{table.name}: the text {DEFAULT_PARTITION} as a value -> another. "
+                "To Hive it is NULL. Partition by another column, or change the value in `read.query`."
+            )
+        longest, name = max((len(value or "") for value in one), default=0), partition_name(names, one)
+        if longest > MAX_VALUE_CHARACTERS or len(name) > MAX_PARTITION_NAME_CHARACTERS:
+            raise InventoryError(
+                f"Cannot keep a partition of {table.database}.{table.name}: a value of {longest} characters, a name of "
+                f"{len(name)} -> {MAX_VALUE_CHARACTERS} and {MAX_PARTITION_NAME_CHARACTERS} at most. Partition by a shorter column."
             )
 
 

@@ -19,7 +19,9 @@ class LakeSpec(Spec):
 class CatalogSpec(Spec):
     """One catalog."""
 
-    kind: Literal["embedded", "hive", "glue"] = Field("embedded", description="`embedded`: beside the ledger.")
+    kind: Literal["embedded", "hive", "glue"] = Field(
+        "embedded", description="`embedded`: beside the ledger; `hive`: a Hive Metastore."
+    )
     conn_id: str | None = Field(None, description="Airflow connection of the catalog. `embedded` needs none.")
 
 

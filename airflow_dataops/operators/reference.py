@@ -118,6 +118,7 @@ def _connections() -> str:
         "| `kind: sql` | `sqlite` | host: the path of the file |",
         "| `kind: files` | `fs` | extra `path`: where relative paths begin, and what the row may not leave |",
         "| `kind: files`, lakes, dead letters on S3 | `aws` | login and password: the keys; extras `region_name`, `endpoint_url` |",
+        "| catalogs of kind `hive` | `hive_metastore` | host, port, login, password; extras in [hive.md](hive.md) |",
         "| `notify` | `http` | host, port, schema (`https`), password (a bearer token), extra `endpoint` |",
         "| `notify` | `smtp` | host, port, login, password; extras `from_email`, `to_email`, `disable_tls` |",
     ]

@@ -32,8 +32,7 @@ NOT_YET: dict[str, tuple[Any, str]] = {
 """Field → (the one value, or the values, that work today; what is missing and what to do instead)."""
 
 NOT_YET_CATALOGS: dict[str, str] = {
-    "hive": "the Hive metastore. Use `embedded`",
-    "glue": "AWS Glue. Use `embedded`",
+    "glue": "AWS Glue. Use `embedded` or `hive`",
 }
 
 

@@ -3,7 +3,7 @@ compare-and-swap, a real Hive Metastore and one that ignores compare-and-swap.""
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,14 @@ from airflow_dataops.catalog.hive_connection import MetastoreAddress
 from airflow_dataops.catalog.memory import MemoryCatalog
 from airflow_dataops.catalog.tables import metadata
 from tests.servers.hive import HiveServer
+from tests.servers.process import RUN_FOLDER
 
 CATALOGS = ("embedded-sqlite", "embedded-postgres", "memory", "memory-without-cas", "hive", "hive-without-cas")
-LAKE = f"file://{tempfile.gettempdir()}/dataops-contract-lake"
-"""A metastore makes the folders of tables and partitions; here it may."""
+
+
+def lake() -> str:
+    """Where a metastore may make the folders of tables and partitions."""
+    return f"file://{os.environ[RUN_FOLDER]}/contract-lake"
 
 
 class OldMetastoreCalls(MetastoreCalls):
@@ -62,9 +66,9 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]
         case "hive":
             opened = hive_catalog(request.getfixturevalue("hive_server"))
         case "hive-without-cas":
-            opened = hive_catalog(request.getfixturevalue("hive_server"), OldMetastoreCalls)
+            opened = hive_catalog(request.getfixturevalue("hive_server"), OldMetastoreCalls, timeout_seconds=30)
         case kind:
             opened = MemoryCatalog(compares_and_swaps=kind == "memory")
-    opened.ensure_database("sales", f"{LAKE}/sales")
+    opened.ensure_database("sales", f"{lake()}/sales")
     yield opened
     opened.close()

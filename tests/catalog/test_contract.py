@@ -14,7 +14,9 @@ import pytest
 from airflow_dataops.catalog.base import Catalog, CatalogPartition, CatalogTable
 from airflow_dataops.core.errors import ConflictError, InventoryError
 from airflow_dataops.core.schema import Column
-from tests.catalog.conftest import LAKE
+from tests.catalog.conftest import lake
+
+LAKE = lake()
 
 COLUMNS = (Column("id", pa.int64(), False, "the 'key'", "ID"), Column("total", pa.decimal128(12, 2)))
 DT = Column("dt", pa.string())
@@ -138,7 +140,7 @@ def test_a19_of_two_writers_of_one_version_one_plans_again(catalog: Catalog) -> 
 
 
 def test_of_many_writers_at_once_one_alters(catalog: Catalog) -> None:
-    if not looks_first(catalog):
+    if not catalog.compares_and_swaps:  # locks of a metastore whose own database is Derby lock each other out
         return
     read = catalog.create_table(ORDERS)
     start = threading.Barrier(6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from pathlib import Path
 
@@ -16,18 +17,18 @@ from airflow_dataops.catalog import open_catalog
 from airflow_dataops.catalog.embedded import EmbeddedCatalog
 from airflow_dataops.catalog.memory import MemoryCatalog
 from airflow_dataops.catalog.tables import MIGRATIONS, metadata
+from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import InventoryError, UnavailableError
 from airflow_dataops.ledger import open_ledger
 
 
-@pytest.mark.parametrize("kind", ["hive", "glue"])
-def test_a_kind_that_comes_later_is_named_as_such(kind: str) -> None:
-    with pytest.raises(InventoryError, match=f"kind '{kind}' is not available yet -> one of embedded, memory"):
-        open_catalog(kind)
+def test_a_kind_that_comes_later_is_named_as_such() -> None:
+    with pytest.raises(InventoryError, match="kind 'glue' is not available yet -> one of embedded, hive, memory"):
+        open_catalog("glue")
 
 
 def test_an_unknown_kind_lists_the_known_ones() -> None:
-    with pytest.raises(InventoryError, match="kind 'hiev' -> one of embedded, memory"):
+    with pytest.raises(InventoryError, match="kind 'hiev' -> one of embedded, hive, memory"):
         open_catalog("hiev", ledger_url="sqlite://")
 
 
@@ -36,6 +37,16 @@ def test_each_kind_opens() -> None:
     assert isinstance(open_catalog("embedded", ledger_url="sqlite://"), EmbeddedCatalog)
     with pytest.raises(InventoryError, match="the ledger's URL"):
         open_catalog("embedded")
+    with pytest.raises(InventoryError, match="no connection -> an Airflow connection of type `hive_metastore`"):
+        open_catalog("hive")
+
+
+def test_a_missing_client_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("thrift", "airflow_dataops.catalog.hive"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "thrift", None)
+    with pytest.raises(InventoryError, match=r"package thrift\S* is missing .* pip install 'airflow-dataops\[hive\]'"):
+        open_catalog("hive", connection=Connection("hms", "hive_metastore", host="x"))
 
 
 def test_an_unreachable_database_is_told_without_its_password() -> None:

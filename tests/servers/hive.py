@@ -103,7 +103,7 @@ class HiveServer:
         calls = MetastoreCalls(MetastoreAddress.of_connection(self.connection()))
         place = WIRE["Catalog"](name=name, locationUri=f"file:{self.process.folder}/warehouse/{name}")
         calls.call("create_catalog", "make a catalog", catalog=WIRE["CreateCatalogRequest"](catalog=place))
-        calls.call("drop_database", "empty it", **{"name": f"@{name}#default"}, deleteData=False, cascade=False)
+        calls.call("drop_database", "empty it", name=f"@{name}#default", deleteData=False, cascade=False)
         calls.close()
         return name
 
@@ -164,4 +164,3 @@ def _keys(folder: Path) -> None:
     names = ["-dname", "CN=localhost", "-ext", "san=dns:localhost,ip:127.0.0.1"]
     prepare([keytool, "-genkeypair", "-keyalg", "EC", "-validity", "2", *store, *names], folder, drop_root=False)
     prepare([keytool, "-exportcert", "-rfc", "-file", str(folder / "ca.pem"), *store], folder, drop_root=False)
-
