@@ -46,6 +46,17 @@ STOP_SECONDS = 15
 LOCK_SECONDS = 60
 
 
+@contextlib.contextmanager
+def alone(lock: Path, busy: str) -> Iterator[None]:
+    """Nobody else has this lock file meanwhile; BusyError with the text `busy` when somebody does."""
+    with open(lock, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(busy) from None
+        yield
+
+
 class SampleAirflow:
     """One Airflow in one folder. `start` after `prepare`; `stop` in any case."""
 
@@ -94,14 +105,11 @@ class SampleAirflow:
     def lock(self) -> Iterator[None]:
         """Nobody else uses this home meanwhile; BusyError when somebody does."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with open(self.home / "sample.lock", "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    f"Cannot start the sample in {self.home}: another `make run` uses it -> one at a time. Two would "
-                    "share one database. Stop the other one with ctrl-C."
-                ) from None
+        busy = (
+            f"Cannot start the sample in {self.home}: another `make run` uses it -> one at a time. Two would "
+            "share one database. Stop the other one with ctrl-C."
+        )
+        with alone(self.home / "sample.lock", busy):
             yield
 
     def prepare(self) -> None:

@@ -7,7 +7,6 @@ the components by their process groups. After a kill -9 a keeper stops the serve
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shlex
 import shutil
 import sys
@@ -15,10 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_dataops.core.errors import BusyError, DataOpsError
+from airflow_dataops.core.errors import DataOpsError
 from dag_factory.inventory import read_inventory
 from dag_factory.sample import PROJECT, Stopped, stopped_by_signals
-from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow
+from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow, alone
 from dag_factory.sample_data import build_sources
 from tests.deploy.celery_fleet import CeleryFleet
 from tests.servers.postgres import PostgresServer
@@ -35,7 +34,7 @@ def main() -> int:
     """Serves until somebody stops it; 0 then, 3 when it could not start or a component ended by itself."""
     run = TestRun.open()
     try:
-        with stopped_by_signals(), alone(HOME):
+        with stopped_by_signals(), alone_in(HOME):
             serve(HOME / "state")
     except Stopped:
         say("Stopped")
@@ -48,17 +47,14 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """Nobody else serves from this folder meanwhile; BusyError when somebody does."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    with open(folder / "lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"Cannot start the fleet in {folder}: another `make fleet` uses it -> one at a time. The second would end the "
-                "first one's processes. Stop the other one with ctrl-C."
-            ) from None
+    busy = (
+        f"Cannot start the fleet in {folder}: another `make fleet` uses it -> one at a time. The second would end the "
+        "first one's processes. Stop the other one with ctrl-C."
+    )
+    with alone(folder / "lock", busy):
         yield
 
 

@@ -14,7 +14,7 @@ from dag_factory.deployment.local import LocalFleet, new_secrets
 from dag_factory.deployment.processes import Component
 from dag_factory.deployment.settings import Site
 from dag_factory.sample_airflow import MARK, marked_processes
-from tests.deploy.__main__ import alone
+from tests.deploy.__main__ import alone_in
 
 
 def fleet(home: Path, *components: Component) -> LocalFleet:
@@ -23,9 +23,9 @@ def fleet(home: Path, *components: Component) -> LocalFleet:
 
 
 def test_only_one_at_a_time(tmp_path: Path) -> None:
-    with alone(tmp_path / "fleet"), pytest.raises(BusyError, match="one at a time"), alone(tmp_path / "fleet"):
+    with alone_in(tmp_path / "fleet"), pytest.raises(BusyError, match="one at a time"), alone_in(tmp_path / "fleet"):
         pytest.fail("two")
-    with alone(tmp_path / "fleet"):
+    with alone_in(tmp_path / "fleet"):
         assert (tmp_path / "fleet").stat().st_mode & 0o077 == 0
 
 
