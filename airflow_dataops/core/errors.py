@@ -94,3 +94,11 @@ class LimitError(StopError):
 
 class RangeError(StopError):
     """The asked range cannot be read (again): it overlaps a committed one, or the source has no history."""
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """(text, code) of an error as it may be shown and kept. What no edge has translated may quote anything: it is only named, and
+    whoever caught it puts it whole into the log."""
+    if isinstance(error, DataOpsError):
+        return str(error), error.code
+    return f"{type(error).__name__} that nobody expected; its traceback is in the log", "unexpected"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from airflow_dataops.core.errors import ConflictError, DataOpsError
+from airflow_dataops.core.errors import ConflictError, DataOpsError, told
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.ledger.base import Ledger, SourceRecord
 from airflow_dataops.steps.run import Edges
@@ -43,11 +43,10 @@ def mark_retired(ledger: Ledger, opened: Callable[[PipelineSpec], AbstractContex
                 for known in tables:
                     changed += [known.target] if _mark(known.target, record, edges) else []
             ledger.sources.marked(record)
-        except DataOpsError as error:
-            failed[record.source_id] = str(error)
         except Exception as error:
-            log.exception("tables of %s could not be marked", record.source_id)
-            failed[record.source_id] = f"{type(error).__name__} that nobody expected; its traceback is in the log"
+            if not isinstance(error, DataOpsError):
+                log.exception("tables of %s could not be marked", record.source_id)
+            failed[record.source_id], _ = told(error)
     return MarkResult(tuple(changed), failed)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from airflow_dataops.catalog.base import Catalog
 from airflow_dataops.core.accounting import Accounting
-from airflow_dataops.core.errors import DataOpsError
+from airflow_dataops.core.errors import DataOpsError, told
 from airflow_dataops.core.period import Period
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import Lake
@@ -102,14 +102,13 @@ class TableResult:
 
     @classmethod
     def of_error(cls, table: TableSpec | None, source_table: str, error: BaseException) -> TableResult:
-        known = isinstance(error, DataOpsError)
+        text, code = told(error)
         return cls(
             source_table=source_table,
             target=table.name if table else "",
             outcome="failed",
-            # What no edge has translated may quote anything; the log has it whole.
-            error=str(error) if known else f"{type(error).__name__} that nobody expected; its traceback is in the log",
-            error_code=error.code if isinstance(error, DataOpsError) else "unexpected",
+            error=text,
+            error_code=code,
             retryable=error.retryable if isinstance(error, DataOpsError) else True,
         )
 

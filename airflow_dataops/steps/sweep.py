@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from airflow_dataops.core.errors import ConflictError, DataOpsError
+from airflow_dataops.core.errors import ConflictError, DataOpsError, told
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.ledger.base import KnownTable, Ledger, PartitionName
@@ -115,11 +115,8 @@ def _as_known(spec: PipelineSpec, known: KnownTable) -> TableSpec:
 
 
 def _failed(known: KnownTable, error: Exception) -> TableSwept:
-    if isinstance(error, DataOpsError):
-        return TableSwept(known.source_id, known.target, error=str(error), error_code=error.code)
-    # What no edge has translated may quote anything; the log has it whole.
-    told = f"{type(error).__name__} that nobody expected; its traceback is in the log"
-    return TableSwept(known.source_id, known.target, error=told, error_code="unexpected")
+    text, code = told(error)
+    return TableSwept(known.source_id, known.target, error=text, error_code=code)
 
 
 def sweep_table(table: TableSpec, edges: Edges, *, leave_live: bool = False) -> TableSwept:
