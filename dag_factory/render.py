@@ -6,7 +6,7 @@ The only file of the factory that imports Airflow. Task ids are the names of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,10 +30,9 @@ from dag_factory.inventory import Inventory
 from dag_factory.plan import DagPlan, MaintenancePlan, plan_dag
 
 
-def render(spec: PipelineSpec, platform: PlatformSpec | None = None, *, source_pools: bool = False) -> DAG:
-    """The DAG of a resolved row. `source_pools`: every source system has its pool in Airflow, see `plan_dag`."""
-    declared = platform.pools if platform else ()
-    return render_plan(plan_dag(spec, None if source_pools else declared), spec, platform)
+def render(spec: PipelineSpec, platform: PlatformSpec | None = None, made_pools: Collection[str] | None = None) -> DAG:
+    """The DAG of a resolved row. `made_pools`: see `task_pool`."""
+    return render_plan(plan_dag(spec, made_pools), spec, platform)
 
 
 def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None = None) -> DAG:
