@@ -161,6 +161,16 @@ def test_make_lists_every_target() -> None:
         assert re.search(rf"^\s*make {target}\s+\S", shown, re.MULTILINE), target
 
 
+def test_what_python_compiles_is_kept() -> None:
+    """Images of containers often forbid it, and then each process compiles all of Airflow again."""
+    command = ["make", "--no-print-directory", "--eval=shown: ; @env", "shown"]
+    forbidden = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    shown = subprocess.run(command, cwd=ROOT, env=forbidden, capture_output=True, text=True, check=True).stdout
+    names = {line.partition("=")[0] for line in shown.splitlines()}
+    assert "PATH" in names and "PYTHONDONTWRITEBYTECODE" not in names
+    assert os.environ.get("PYTHONDONTWRITEBYTECODE") is None, "nor in a run of pytest without make"
+
+
 def test_ci_runs_make_test() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
