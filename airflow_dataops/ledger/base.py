@@ -18,6 +18,9 @@ from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.offset import FileIdentity, FileSet, OffsetRange, Scalar
 from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
+from airflow_dataops.ledger.partitions_base import Dropped as Dropped
+from airflow_dataops.ledger.partitions_base import PartitionRecord as PartitionRecord
+from airflow_dataops.ledger.partitions_base import Partitions
 from airflow_dataops.ledger.sources_base import SourceRecord as SourceRecord
 from airflow_dataops.ledger.sources_base import Sources
 
@@ -118,7 +121,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The ledger's word about one partition: what readers shall see. `location` is relative to the lake's root."""
+    """The ledger's word about one partition: what readers shall see. `location` is relative to the lake's root. `dropped`: they
+    shall see nothing, and why; then there is no location, no batch and no row."""
 
     name: PartitionName
     values: tuple[str | None, ...]
@@ -130,11 +134,12 @@ class Decision:
     schema: TableSchema
     batch_id: str
     generation: int
+    dropped: Dropped | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionPlan:
-    """What a batch wants decided for one partition, and the epoch it was built on (0: no decision yet). `profile` is of the
+    """What a batch wants decided for one partition, and the epoch it was built on (0: nothing stands there). `profile` is of the
     whole partition, None when it is not known."""
 
     name: PartitionName
@@ -273,7 +278,11 @@ class Decisions(Protocol):
     """The current decision of each partition, and pending marks."""
 
     def current(self, table_key: str, names: Sequence[PartitionName] | None = None) -> dict[PartitionName, Decision]:
-        """Of the asked partitions, or of all of the table."""
+        """What stands, of the asked partitions or of all of the table."""
+        ...
+
+    def latest(self, table_key: str, names: Sequence[PartitionName]) -> dict[PartitionName, Decision]:
+        """The last decisions of these partitions, also those that dropped them: what the catalog has to show, or not."""
         ...
 
     def profiles(self, table_key: str, names: Sequence[PartitionName] | None = None) -> dict[PartitionName, Profile | None]:
@@ -281,7 +290,7 @@ class Decisions(Protocol):
         ...
 
     def mark(self, table_key: str, names: Sequence[PartitionName], writer: str) -> dict[PartitionName, Decision]:
-        """*tx* Reads the decisions and marks them as being projected by `writer`."""
+        """*tx* Reads the `latest` decisions and marks them as being projected by `writer`."""
         ...
 
     def marked(self, table_key: str | None = None) -> tuple[tuple[str, PartitionName, str, float], ...]:
@@ -413,6 +422,10 @@ class KnownTables(Protocol):
         """In order of their key."""
         ...
 
+    def of_target(self, target: str) -> tuple[KnownTable, ...]:
+        """Those that land in the lake table `<database>.<table>`: one, unless rows of several catalogs name it alike."""
+        ...
+
     def with_work(self) -> tuple[KnownTable, ...]:
         """Those with frozen or decided batches, with pending marks, or with something that may be due for deletion, of all
         sources. Costs what there is to do, not what there is."""
@@ -443,6 +456,7 @@ class Ledger(Protocol):
     batches: Batches
     decisions: Decisions
     directories: Directories
+    partitions: Partitions
     offsets: Offsets
     drift: Drift
     outbox: Outbox

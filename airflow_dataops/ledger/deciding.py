@@ -34,7 +34,7 @@ def decide(
     if row.state == "decided":
         decided = decided_names(connection, held)
         put_marks(database, connection, now, held.table_key, decided, held.writer)
-        return tuple(current_decisions(connection, held.table_key, decided).values())
+        return tuple(current_decisions(connection, held.table_key, decided, with_dropped=True).values())
     _check_queue(connection, row)
     names = [plan.name for plan in plans]
     if len(set(names)) != len(names) or not names:
@@ -43,9 +43,10 @@ def decide(
             "one plan for each of at least one. Nothing was published; report this as a defect."
         )
     content = content_of_json(row.content)
-    standing = epochs(connection, held.table_key, names)
+    last = epochs(connection, held.table_key, names)
+    standing = {row.name for row in _current(connection, held.table_key, names)}
     for plan in plans:
-        epoch = standing.get(plan.name, 0)
+        epoch = last[plan.name] if plan.name in standing else 0  # a dropped one is built on nothing
         if plan.built_on != epoch:
             raise ConflictError(
                 f"Cannot decide partition {plan.name!r} of {held.table_key}: built on epoch {plan.built_on} -> {epoch}. Another "
@@ -61,7 +62,7 @@ def decide(
             {
                 "table_key": held.table_key,
                 "name": plan.name,
-                "epoch": plan.built_on + 1,
+                "epoch": last.get(plan.name, 0) + 1,
                 "profile": plan.profile.to_json() if plan.profile is not None else None,
             }
             for plan in plans
@@ -71,7 +72,7 @@ def decide(
         decision.insert(),
         [
             {
-                "table_key": held.table_key, "name": plan.name, "epoch": plan.built_on + 1,
+                "table_key": held.table_key, "name": plan.name, "epoch": last.get(plan.name, 0) + 1,
                 "partition_values": list(plan.values), "location": plan.location, "directory": places[plan.name],
                 "rows": plan.rows, "bytes": plan.bytes, "fingerprint": plan.fingerprint,
                 "schema_id": schemas[plan.schema], "batch_id": held.batch_id, "generation": held.generation,
@@ -197,11 +198,11 @@ def _places(connection: sa.Connection, held: Claim, plans: Sequence[DecisionPlan
 
 
 def _current(connection: sa.Connection, table_key: str, names: Iterable[str] | None = None) -> list[Any]:
-    """Rows of name, rows, fingerprint, location and directory of current decisions, without their schemas."""
+    """Rows of name, rows, fingerprint, location and directory of what stands, without the schemas."""
     query = (
         sa.select(decision.c.name, decision.c.rows, decision.c.fingerprint, decision.c.location, decision.c.directory)
         .join(partition, is_current())
-        .where(decision.c.table_key == table_key)
+        .where(decision.c.table_key == table_key, decision.c.dropped.is_(None))
         .order_by(decision.c.name)
     )
     if names is None:

@@ -10,7 +10,7 @@ from airflow_dataops.core.profile import Profile
 from airflow_dataops.ledger.base import Claim, Decision, PartitionName
 from airflow_dataops.ledger.claims import lock_table
 from airflow_dataops.ledger.deciding import decided_names
-from airflow_dataops.ledger.encoding import chunks, current_decisions
+from airflow_dataops.ledger.encoding import chunks, current_decisions, is_current
 from airflow_dataops.ledger.projection import put_marks, settle
 from airflow_dataops.ledger.tables import decision, directory, mark, partition
 from airflow_dataops.storage.sql_database import SqlDatabase
@@ -26,8 +26,16 @@ class SqlDecisions:
         with self._database.read() as connection:
             return current_decisions(connection, table_key, names)
 
+    def latest(self, table_key: str, names: Sequence[PartitionName]) -> dict[PartitionName, Decision]:
+        with self._database.read() as connection:
+            return current_decisions(connection, table_key, names, with_dropped=True)
+
     def profiles(self, table_key: str, names: Sequence[PartitionName] | None = None) -> dict[PartitionName, Profile | None]:
-        query = sa.select(partition.c.name, partition.c.profile).where(partition.c.table_key == table_key)
+        query = (
+            sa.select(partition.c.name, partition.c.profile)
+            .join(decision, is_current())
+            .where(partition.c.table_key == table_key, decision.c.dropped.is_(None))
+        )
         parts = [query] if names is None else [query.where(partition.c.name.in_(chunk)) for chunk in chunks(names)]
         with self._database.read() as connection:
             found = {row.name: row.profile for part in parts for row in connection.execute(part)}
@@ -36,7 +44,7 @@ class SqlDecisions:
     def mark(self, table_key: str, names: Sequence[PartitionName], writer: str) -> dict[PartitionName, Decision]:
         with self._database.write() as connection:
             lock_table(self._database, connection, table_key)
-            found = current_decisions(connection, table_key, names)
+            found = current_decisions(connection, table_key, names, with_dropped=True)
             put_marks(self._database, connection, self._clock(), table_key, found, writer)
             return found
 
@@ -64,7 +72,7 @@ class SqlDecisions:
             return decided_names(connection, claim)
 
     def locations(self, table_key: str) -> frozenset[str]:
-        decided = sa.select(decision.c.location).where(decision.c.table_key == table_key)
+        decided = sa.select(decision.c.location).where(decision.c.table_key == table_key, decision.c.dropped.is_(None))
         staged = sa.select(directory.c.directory).where(directory.c.table_key == table_key)
         with self._database.read() as connection:
             return frozenset(connection.execute(sa.union(decided, staged)).scalars())

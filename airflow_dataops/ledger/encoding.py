@@ -90,14 +90,18 @@ def record_of_row(row: sa.Row[Any]) -> BatchRecord:
     )  # fmt: skip
 
 
-def current_decisions(connection: sa.Connection, table_key: str, names: Iterable[str] | None = None) -> dict[str, Decision]:
-    """The decision with the partition's epoch, of the asked partitions or of all of the table."""
+def current_decisions(
+    connection: sa.Connection, table_key: str, names: Iterable[str] | None = None, *, with_dropped: bool = False
+) -> dict[str, Decision]:
+    """The decision with the partition's epoch, of the asked partitions or of all of the table; of dropped ones only when asked."""
     query = (
         sa.select(*DECISION_COLUMNS)
         .join(partition, is_current())
         .join(schema_text, schema_text.c.schema_id == decision.c.schema_id)
         .where(decision.c.table_key == table_key)
     )
+    if not with_dropped:
+        query = query.where(decision.c.dropped.is_(None))
     parts = [query] if names is None else [query.where(decision.c.name.in_(chunk)) for chunk in chunks(names)]
     schemas: dict[str, TableSchema] = {}  # thousands of partitions, a handful of schemas
     found: dict[str, Decision] = {}
@@ -105,11 +109,16 @@ def current_decisions(connection: sa.Connection, table_key: str, names: Iterable
         for row in connection.execute(part):
             if row.schema_id not in schemas:
                 schemas[row.schema_id] = schema_of_json(row.schema)
-            found[row.name] = Decision(
-                row.name, tuple(row.partition_values), row.epoch, row.location, row.rows, row.bytes, row.fingerprint,
-                schemas[row.schema_id], row.batch_id, row.generation,
-            )  # fmt: skip
+            found[row.name] = decision_of_row(row, schemas[row.schema_id])
     return found
+
+
+def decision_of_row(row: sa.Row[Any], schema: TableSchema) -> Decision:
+    """`row` holds all columns of `decision`."""
+    return Decision(
+        row.name, tuple(row.partition_values), row.epoch, row.location, row.rows, row.bytes, row.fingerprint, schema,
+        row.batch_id, row.generation, row.dropped,
+    )  # fmt: skip
 
 
 def is_current(of: sa.FromClause = decision) -> sa.ColumnElement[bool]:

@@ -22,6 +22,9 @@ class SqlKnownTables:
     def of_source(self, source_id: str) -> tuple[KnownTable, ...]:
         return self._all(is_of(loaded_table.c.source_id, source_id))
 
+    def of_target(self, target: str) -> tuple[KnownTable, ...]:
+        return self._all(loaded_table.c.target == target)
+
     def with_work(self) -> tuple[KnownTable, ...]:
         unfinished = sa.select(batch.c.table_key).where(batch.c.state.in_(("frozen", "decided")))
         return self._all(

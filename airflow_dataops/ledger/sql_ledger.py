@@ -13,6 +13,7 @@ from airflow_dataops.ledger.freshness import SqlFreshness
 from airflow_dataops.ledger.known_tables import SqlKnownTables
 from airflow_dataops.ledger.offsets import SqlOffsets
 from airflow_dataops.ledger.outbox import SqlOutbox
+from airflow_dataops.ledger.partitions import SqlPartitions
 from airflow_dataops.ledger.requests import SqlRequests
 from airflow_dataops.ledger.runs import SqlRuns
 from airflow_dataops.ledger.sources import SqlSources
@@ -33,6 +34,7 @@ class SqlLedger(Ledger):
         self.batches = SqlBatches(self._database, clock)
         self.decisions = SqlDecisions(self._database, clock)
         self.directories = SqlDirectories(self._database, clock)
+        self.partitions = SqlPartitions(self._database, clock)
         self.offsets = SqlOffsets(self._database)
         self.drift = SqlDrift(self._database, clock)
         self.outbox = SqlOutbox(self._database, clock)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0005", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0006", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -97,7 +97,7 @@ partition = sa.Table(
 )
 
 # Every decision ever made; the one with the partition's epoch is the current one. `superseded_at`: when it was first
-# verified that the catalog shows a later decision at another place.
+# verified that the catalog shows a later decision at another place. `dropped`: why readers shall see nothing ('' is its place).
 decision = sa.Table(
     "dataops_decision",
     metadata,
@@ -116,6 +116,7 @@ decision = sa.Table(
     sa.Column("attempt", sa.BigInteger, nullable=False),
     sa.Column("decided_at", sa.Double, nullable=False),
     sa.Column("superseded_at", sa.Double),
+    sa.Column("dropped", sa.Text),
     sa.Index("ix_dataops_decision_batch", "table_key", "batch_id", "generation"),
     sa.Index("ix_dataops_decision_directory", "table_key", "directory"),
 )

@@ -92,11 +92,16 @@ class _Builder:
     def _overwrite(self) -> list[DecisionPlan]:
         """The staged directories as they are. A full snapshot of a data-partitioned table also empties the partitions
         it no longer has (A20)."""
-        plans = [self._staged_plan(part) for part in self.content.partitions if not part.unchanged]
+        plans = [self._staged_plan(part) for part in self.content.partitions if not self._stands(part)]
         if self.content.complete:
             staged = {part.name for part in self.content.partitions}
             plans += [self._emptied(d) for n, d in self.current.items() if n not in staged and d.rows]
         return plans
+
+    def _stands(self, part: StagedPartition) -> bool:
+        """Whether it was found unchanged, and still is: what it was compared with may have been dropped since."""
+        have = self.current.get(part.name)
+        return part.unchanged and have is not None and have.fingerprint == part.fingerprint
 
     def _emptied(self, decision: Decision) -> DecisionPlan:
         directory = f"{self.place}/{decision.name}"

@@ -3,7 +3,7 @@ finish it; every effect may be repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable
 from airflow_dataops.core.errors import ConflictError, ForeignChangeError, HoldError, ProofError
@@ -112,7 +112,7 @@ def _join_objects(
         return
     for part in content.partitions:
         decision = decisions.get(part.name)
-        if decision is None or decision.location == part.directory:
+        if decision is None or decision.dropped or decision.location == part.directory:
             continue
         if (decision.batch_id, decision.generation) != (claim.batch_id, claim.generation):
             continue  # overtaken: whoever decided later built on this batch's decision, its object included
@@ -122,7 +122,7 @@ def _join_objects(
 
 
 def project(table: TableSpec, decisions: Mapping[PartitionName, Decision], edges: Edges) -> None:
-    """Writes the whole partition objects from the ledger's decisions, all in one call."""
+    """Writes the whole partition objects from the ledger's decisions, all in one call; takes away those that are dropped."""
     objects = [
         CatalogPartition(
             values=d.values,
@@ -135,41 +135,78 @@ def project(table: TableSpec, decisions: Mapping[PartitionName, Decision], edges
             },
         )
         for d in decisions.values()
+        if not d.dropped
     ]  # fmt: skip
     if objects:
         edges.catalog.put_partitions(table.database, table.table, objects)
+    gone = [d.values for d in decisions.values() if d.dropped]
+    if gone:
+        edges.catalog.drop_partitions(table.database, table.table, gone)
 
 
 def against_catalog(
     table: TableSpec, names: Collection[PartitionName], edges: Edges
 ) -> tuple[dict[PartitionName, Decision], list[Decision]]:
-    """Reads the catalog, then the ledger, about these partitions, in that order and each once: what stands now, and what of it
-    the catalog does not show, but an older decision of ours, or none (a writer that woke up late, or we were overtaken): project
-    again. An append decides the same place anew, so the place alone does not tell. ForeignChangeError when it was never ours."""
+    """Reads the catalog, then the ledger, about these partitions, in that order and each once: what is decided now, and what of it
+    the catalog does not show, but an older decision of ours, or none, or one that is dropped (a writer that woke up late, or we
+    were overtaken): project again. An append decides the same place anew, so the place alone does not tell. ForeignChangeError
+    when it was never ours."""
     asked = [tuple(value for _, value in parse_partition_name(name)) for name in names]
     shown = edges.catalog.get_partitions(table.database, table.table, asked)
     seen = {p.values: (p.location, p.epoch) for p in shown}
-    current = edges.ledger.decisions.current(table.key, list(names))
-    differing = [d for d in current.values() if seen.get(d.values) != (edges.lake.uri(d.location), d.epoch)]
+    latest = edges.ledger.decisions.latest(table.key, list(names))
+    differing = [d for d in latest.values() if seen.get(d.values) != _shown(d, edges)]
     if differing:
         refuse_foreign(table, {d.name: d.values for d in differing}, edges)
-    return current, differing
+    return latest, differing
+
+
+def _shown(decision: Decision, edges: Edges) -> tuple[str, int] | None:
+    """What a catalog that shows the decision has: the place and the epoch, or nothing."""
+    return None if decision.dropped else (edges.lake.uri(decision.location), decision.epoch)
 
 
 def refuse_foreign(table: TableSpec, names: Mapping[PartitionName, tuple[str | None, ...]], edges: Edges) -> None:
     """ForeignChangeError when the catalog shows one of these partitions at a place the ledger does not know as ours."""
+    for partition in foreign_partitions(table, names, edges):
+        raise ForeignChangeError(
+            f"Cannot publish {table.name} partition {partition.values}: the catalog shows {partition.location} -> a directory "
+            "of ours. Somebody else changed it. Nothing was changed; point it back, or drop the partition, then run again."
+        )
+
+
+def foreign_partitions(
+    table: TableSpec, names: Mapping[PartitionName, tuple[str | None, ...]], edges: Edges
+) -> tuple[CatalogPartition, ...]:
+    """Those of these partitions that the catalog shows at a place the ledger does not know as ours."""
     shown = edges.catalog.get_partitions(table.database, table.table, list(names.values()))
     if not shown:
-        return
+        return ()
     current = edges.ledger.decisions.current(table.key, list(names))
     expected = {edges.lake.uri(d.location) for d in current.values()}
     strange = [p for p in shown if p.location not in expected]
     if not strange:
-        return
-    ours = {edges.lake.uri(location) for location in edges.ledger.decisions.locations(table.key)}
-    for partition in strange:
-        if partition.location not in ours and not any(partition.location.startswith(o + "/") for o in ours):
-            raise ForeignChangeError(
-                f"Cannot publish {table.name} partition {partition.values}: the catalog shows {partition.location} -> a directory "
-                "of ours. Somebody else changed it. Nothing was changed; point it back, or drop the partition, then run again."
-            )
+        return ()
+    ours = OurPlaces(table, edges)
+    return tuple(p for p in strange if p.location not in ours)
+
+
+class OurPlaces:
+    """Every place that was ever ours, of one table: asked for when the first doubt comes."""
+
+    def __init__(self, table: TableSpec, edges: Edges) -> None:
+        self._table, self._edges = table, edges
+        self._places: frozenset[str] | None = None
+
+    def __contains__(self, location: object) -> bool:
+        if self._places is None:
+            known = self._edges.ledger.decisions.locations(self._table.key)
+            self._places = frozenset(self._edges.lake.uri(place) for place in known)
+        return isinstance(location, str) and any(place in self._places for place in _above(location))
+
+
+def _above(location: str) -> Iterator[str]:
+    """The location, and each folder that it lies in."""
+    while location:
+        yield location
+        location = location.rpartition("/")[0]

@@ -10,14 +10,15 @@ from typing import Any
 EFFECTS = {
     "ledger.batches": {"claim", "adopt", "freeze", "hold", "abandon", "decide", "commit", "commit_unchanged", "renew"},
     "ledger.decisions": {"mark", "clear_marks", "clear_stale_marks"},
+    "ledger.partitions": {"drop"},
     "ledger.directories": {"register", "forget"},
     "ledger.drift": {"record_schema", "record_event", "record_ddl"},
     "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
     "lake": {"open_file", "link", "make_directory", "delete_directory"},
-    "catalog": {"ensure_database", "create_table", "alter_table", "put_partitions"},
+    "catalog": {"ensure_database", "create_table", "alter_table", "put_partitions", "drop_partitions"},
 }
-PARTS = ("batches", "decisions", "directories", "drift", "offsets", "runs")
+PARTS = ("batches", "decisions", "directories", "partitions", "drift", "offsets", "runs")
 
 
 class Killed(BaseException):
