@@ -21,9 +21,11 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_dataops.operators.discover",
                     "airflow_dataops.operators.drift_sync",
+                    "airflow_dataops.operators.expire",
                     "airflow_dataops.operators.freshness",
                     "airflow_dataops.operators.load",
                     "airflow_dataops.operators.onboard",
+                    "airflow_dataops.operators.partition_sync",
                     "airflow_dataops.operators.sweep",
                     "airflow_dataops.operators.verify",
                 ],

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -228,6 +229,18 @@ def period_of_key(schedule: Schedule, key: str, *, backfill: bool = False) -> Pe
             "rows twice. Start the run again with such a key."
         )
     return period
+
+
+def period_ends(schedule: Schedule) -> Callable[[str], float | None]:
+    """Tells the end of a period (POSIX seconds) by its key; None for a key that is none of the schedule (any more)."""
+
+    def end(key: str) -> float | None:
+        try:
+            return period_of_key(schedule, key).end.timestamp()
+        except InventoryError:
+            return None
+
+    return end
 
 
 def period_of_interval(schedule: Schedule, start: datetime, end: datetime, *, backfill: bool = False) -> Period:

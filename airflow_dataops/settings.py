@@ -108,6 +108,24 @@ OPTIONS = (
         kind="integer",
     ),
     Option(
+        "drop_most_partitions",
+        "1000",
+        "How many partitions of one table may be dropped at once, by retention or repair; more are left to a person's word.",
+        kind="integer",
+    ),
+    Option(
+        "drop_most_percent",
+        "10",
+        "What share of a table's partitions a repair may drop because their files are gone, in percent (ten always may).",
+        kind="integer",
+    ),
+    Option(
+        "expire_most_percent",
+        "50",
+        "What share of a table's partitions `retention_days` may drop at once, in percent (ten always may).",
+        kind="integer",
+    ),
+    Option(
         "maintenance_schedule",
         "*/5 * * * *",
         "When the DAG `dataops_maintenance` runs: a cron expression, a preset, or `none` for by hand only.",
@@ -137,6 +155,9 @@ class Settings:
     airflow_conn_id: str
     retire_most_rows: int
     retire_most_percent: int
+    drop_most_partitions: int
+    drop_most_percent: int
+    expire_most_percent: int
     maintenance_schedule: str
 
     @property

@@ -124,7 +124,7 @@ def plan_inventory(before: Inventory, after: Inventory) -> InventoryPlan:
         if becomes is None and was is not None:
             plans.append(_retired(was, gone=name not in good))
         elif was is None and becomes is not None:
-            plans.append(_added(becomes))
+            plans.append(_added(becomes, after.platform))
         elif was is not None and becomes is not None:
             plan = _changed(was, becomes, before.platform, after.platform)
             if plan is None:
@@ -154,9 +154,9 @@ def _file_is_broken(source_id: str, after: Inventory) -> bool:
     return any(not p.row and p.file.replace("\\", "/").rpartition("/")[2] == f"{domain}.yaml" for p in after.errors)
 
 
-def _added(row: PipelineSpec) -> SourcePlan:
+def _added(row: PipelineSpec, platform: PlatformSpec) -> SourcePlan:
     tables = tuple(TablePlan("add", name, None, _target(row, name)) for name in _patterns(row) if is_selected(row, name))
-    return SourcePlan("add", row.id, row.dag_id, row.file, row.line, dag=_dag_changes(None, row), tables=tables)
+    return SourcePlan("add", row.id, row.dag_id, row.file, row.line, dag=_dag_changes(None, row, platform, platform), tables=tables)
 
 
 def _retired(row: PipelineSpec, *, gone: bool) -> SourcePlan:
@@ -175,7 +175,7 @@ def _changed(old: PipelineSpec, new: PipelineSpec, was: PlatformSpec, becomes: P
     fields = _differences(_flat(old), _flat(new))
     if not same_platform:
         fields += _platform_changes(old, new, was, becomes)
-    dag = _dag_changes(old, new)
+    dag = _dag_changes(old, new, was, becomes)
     tables: list[TablePlan] = []
     dangers: list[Danger] = list(row_dangers(old, new))
     for name in dict.fromkeys([*_patterns(old), *_patterns(new)]):
@@ -272,18 +272,18 @@ def _platform_fields(path: str, was: Any, becomes: Any) -> tuple[FieldChange, ..
     return _differences(before, after)
 
 
-def _dag_changes(old: PipelineSpec | None, new: PipelineSpec) -> tuple[FieldChange, ...]:
-    before = _dag(old) if old is not None else {}
-    after = _dag(new)
+def _dag_changes(old: PipelineSpec | None, new: PipelineSpec, was: PlatformSpec, becomes: PlatformSpec) -> tuple[FieldChange, ...]:
+    before = _dag(old, was) if old is not None else {}
+    after = _dag(new, becomes)
     if old is None:
         return tuple(FieldChange(name, None, after[name]) for name in _OF_A_NEW_DAG if name in after)
     return _differences(before, after)
 
 
-def _dag(row: PipelineSpec) -> dict[str, Any]:
+def _dag(row: PipelineSpec, platform: PlatformSpec) -> dict[str, Any]:
     """What Airflow gets of the row. Not its documentation, which quotes the row's fingerprint: it changes with anything."""
     try:
-        plan = asdict(plan_dag(row))
+        plan = asdict(plan_dag(row, platform.pools))
     except InventoryError as error:
         return {"error": str(error)}
     return {

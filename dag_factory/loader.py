@@ -82,7 +82,7 @@ def _rendered(found: Inventory, namespace: MutableMapping[str, Any]) -> list[str
     problems = []
     for row in found.rows:
         if row.enabled:
-            make = partial(render, row, found.platform, found.platform.pools)  # a folder makes no pools
+            make = partial(render, row, found.platform)
             try:
                 namespace[row.dag_id] = make() if in_task else accepted(make)
             except DataOpsError as error:

@@ -49,22 +49,16 @@ def source_pool(spec: PipelineSpec) -> str | None:
     return spec.limits.pool or spec.conn_id
 
 
-def task_pool(spec: PipelineSpec, made: Collection[str] | None = None) -> str:
-    """The pool in which a row's tasks run: its `source_pool`, Airflow's default pool for a row that has none.
+def plan_dag(spec: PipelineSpec, pools: Collection[str] | None = ()) -> DagPlan:
+    """The plan of a row. InventoryError when Airflow could not take it.
 
-    The inventory bundle makes each of them. Where nobody does, in a plain `dags` folder, `made` are those that `platform.yaml`
-    declares, and a connection without one has the default pool, too: a task in a pool that does not exist would wait for ever,
-    without a word.
+    `pools` are those that `platform.yaml` declares; None where every `source_pool` is there, because the inventory bundle
+    makes them. Tasks run in `limits.pool` if the row names one; else in the pool called like the connection, if there is one;
+    else in Airflow's default pool: a task in a pool that does not exist would wait for ever, without a word.
     """
-    pool = source_pool(spec)
-    if pool is None or (made is not None and pool not in made and pool != spec.limits.pool):
-        return DEFAULT_POOL
-    return pool
-
-
-def plan_dag(spec: PipelineSpec, made_pools: Collection[str] | None = None) -> DagPlan:
-    """The plan of a row. InventoryError when Airflow could not take it. `made_pools`: see `task_pool`."""
     schedule = parse_schedule(spec.schedule, spec.timezone)
+    pool = source_pool(spec)
+    exists = pools is None or pool in pools or pool == spec.limits.pool
     return DagPlan(
         dag_id=spec.dag_id,
         source_id=spec.id,
@@ -78,7 +72,7 @@ def plan_dag(spec: PipelineSpec, made_pools: Collection[str] | None = None) -> D
         owner=spec.owner,
         tags=_tags(spec),
         doc=_doc(spec),
-        pool=task_pool(spec, made_pools),
+        pool=(pool if exists else None) or DEFAULT_POOL,
         priority=spec.limits.priority,
         retries=spec.limits.retries,
         retry_delay_seconds=RETRY_DELAY_SECONDS,

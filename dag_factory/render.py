@@ -6,7 +6,7 @@ The only file of the factory that imports Airflow. Task ids are the names of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.operators.assets import alias_name
 from airflow_dataops.operators.discover import DiscoverOperator
 from airflow_dataops.operators.drift_sync import DriftSyncOperator
+from airflow_dataops.operators.expire import ExpireOperator
 from airflow_dataops.operators.fleet import Fleet
 from airflow_dataops.operators.freshness import FreshnessOperator
 from airflow_dataops.operators.load import LoadOperator
@@ -30,9 +31,10 @@ from dag_factory.inventory import Inventory
 from dag_factory.plan import DagPlan, MaintenancePlan, plan_dag
 
 
-def render(spec: PipelineSpec, platform: PlatformSpec | None = None, made_pools: Collection[str] | None = None) -> DAG:
-    """The DAG of a resolved row. `made_pools`: see `task_pool`."""
-    return render_plan(plan_dag(spec, made_pools), spec, platform)
+def render(spec: PipelineSpec, platform: PlatformSpec | None = None, *, source_pools: bool = False) -> DAG:
+    """The DAG of a resolved row. `source_pools`: every source system has its pool in Airflow, see `plan_dag`."""
+    declared = platform.pools if platform else ()
+    return render_plan(plan_dag(spec, None if source_pools else declared), spec, platform)
 
 
 def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None = None) -> DAG:
@@ -100,6 +102,7 @@ def render_maintenance(plan: MaintenancePlan, inventory: Callable[[], Inventory]
     ) as dag:
         # Beside each other: a lake that is down must not keep anybody from hearing that tables are late.
         SweepOperator(task_id="sweep", fleet=fleet, **common)
+        ExpireOperator(task_id="expire", fleet=fleet, **common)
         FreshnessOperator(task_id="freshness", fleet=fleet, **common)
     return dag
 

@@ -89,7 +89,6 @@ class SqlPartitions:
             return tuple(dropped)
 
 
-
 def _claimed_scopes(connection: sa.Connection, table_key: str, now: float) -> list[str]:
     """What a batch may be comparing its rows with, or building on. An open one whose reader is thought dead does not count: should
     it live, its decision is built again."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from airflow_dataops.get_provider_info import get_provider_info
 from airflow_dataops.operators.discover import DiscoverOperator
 from airflow_dataops.operators.drift_sync import DriftSyncOperator
+from airflow_dataops.operators.expire import ExpireOperator
 from airflow_dataops.operators.fleet import FleetOperator
 from airflow_dataops.operators.freshness import FreshnessOperator
 from airflow_dataops.operators.load import LoadOperator
@@ -21,6 +22,7 @@ from airflow_dataops.operators.onboard import (
     OnboardOperator,
     ProposeOperator,
 )
+from airflow_dataops.operators.partition_sync import PartitionSyncOperator
 from airflow_dataops.operators.step import StepOperator
 from airflow_dataops.operators.sweep import SweepOperator
 from airflow_dataops.operators.verify import FingerprintOperator
@@ -68,8 +70,8 @@ def _operators() -> str:
         MADE,
         "",
         "The factory makes the DAG of a row from these four tasks: `discover` → `drift_sync` → `load` → `verify`. Beside them",
-        "there is one DAG for the whole fleet, `dataops_maintenance`, with the tasks `sweep` and `freshness`; the setting",
-        "`maintenance_schedule` says when it runs. The DAG `dataops_onboard` [adds rows by a form](../onboarding.md).",
+        "there is one DAG for the whole fleet, `dataops_maintenance`, with the tasks `sweep`, `expire` and `freshness`; the",
+        "setting `maintenance_schedule` says when it runs. The DAG `dataops_onboard` [adds rows by a form](../onboarding.md).",
         "",
         "## Operators of a row",
         "",
@@ -85,8 +87,10 @@ def _operators() -> str:
     for task_id, operator in tasks.items():
         lines += [f"## {operator.__name__}", "", f"Task `{task_id}`, `{operator.__module__}`.", ""]
         lines += [inspect.getdoc(operator) or "", ""]
+    lines += ["## PartitionSyncOperator", "", f"`{PartitionSyncOperator.__module__}`, in no DAG of the factory.", ""]
+    lines += [inspect.getdoc(PartitionSyncOperator) or "", ""]
     lines += ["## Operators of the fleet", "", inspect.getdoc(FleetOperator) or "", ""]
-    for task_id, of_fleet in {"sweep": SweepOperator, "freshness": FreshnessOperator}.items():
+    for task_id, of_fleet in {"sweep": SweepOperator, "expire": ExpireOperator, "freshness": FreshnessOperator}.items():
         lines += [f"## {of_fleet.__name__}", "", f"Task `{task_id}`, `{of_fleet.__module__}`.", ""]
         lines += [inspect.getdoc(of_fleet) or "", ""]
     lines += ["## Operators of onboarding", "", inspect.getdoc(OnboardOperator) or "", ""]

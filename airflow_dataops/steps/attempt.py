@@ -25,6 +25,7 @@ from airflow_dataops.core.standards import BATCH_ID, standard_columns
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, StagedPartition
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved
+from airflow_dataops.steps.arrivals import Arrivals, late_letters
 from airflow_dataops.steps.build import refuse_mixed
 from airflow_dataops.steps.keys import KeyedRows
 from airflow_dataops.steps.lease import Lease
@@ -80,6 +81,7 @@ class _Attempt:
         self.letters = DeadLetterFile(edges.dead_letters, f"{claim.directory}/dead-{restart:03d}.parquet", table, claim.batch_id)
         self.files: PartitionFiles | None = None
         self.keyed: KeyedRows | None = None
+        self.arrivals: Arrivals | None = None
         self.hidden: Mapping[str, str] = {}
         self.lease = Lease(claim, edges)
 
@@ -108,7 +110,7 @@ class _Attempt:
                 refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
                 if table.write.mode == "merge":
                     self.keyed = KeyedRows(table, plan.names)
-            self._write(reading, shaper)
+            self._write(reading, shaper, is_held=bool(drift.hold))
             written = self._deduplicated(shaper)
             if not _discards_table(drift):
                 self._check_limits(shaper)
@@ -125,35 +127,46 @@ class _Attempt:
         finally:
             reading.close()
 
-    def _write(self, reading: Reading, shaper: Shaper) -> None:
+    def _write(self, reading: Reading, shaper: Shaper, *, is_held: bool) -> None:
         by = self.table.target.partition_by
         for batch in reading:
-            files = self.files or self._open(shaper, _has_origin(batch))
+            files = self.files or self._open(shaper, _has_origin(batch), is_held)
             rows, dead = shaper.shape(batch)
             self.letters.write(dead)
+            self._store(rows, files, shaper)
             if self.table.dead_letters.max_rows is not None and not _discards_table(shaper.plan):
                 self._check_limits(shaper, final=False)
-            self._store(rows, files)
             self.edges.progress(Progress(self.table.source_table, "read", shaper.rows_read))
             self.lease.keep()
-        files = self.files or self._open(shaper, self.edges.source.kind == "files")
+        files = self.files or self._open(shaper, self.edges.source.kind == "files", is_held)
         rest = shaper.rest()
         if rest is not None:
-            self._store(rest, files)
+            self._store(rest, files, shaper)
         # The partition is known without a row: an empty one is a fact too.
         if all(p.column is None for p in by) and not _discards_table(shaper.plan):
             files.partition(tuple(period_value(p, self.period) for p in by))
         self.letters.close()
 
-    def _store(self, rows: pa.RecordBatch, files: PartitionFiles) -> None:
+    def _store(self, rows: pa.RecordBatch, files: PartitionFiles, shaper: Shaper) -> None:
         for values, part in split(rows, self.table.target.partition_by, self.period):
+            if self.arrivals is not None and self.arrivals.is_expired(values):
+                shaper.rows_filtered += part.num_rows
+                continue
+            if self.arrivals is not None and self.arrivals.is_late(values):
+                shaper.rows_dead_lettered += part.num_rows
+                self.letters.write(late_letters(part, shaper.plan.names))
+                continue
             files.write(values, part)
             if self.keyed is not None:
                 self.keyed.add(values, part)
 
-    def _open(self, shaper: Shaper, has_origin: bool) -> PartitionFiles:
+    def _open(self, shaper: Shaper, has_origin: bool, is_held: bool) -> PartitionFiles:
+        """What is held is kept whole: the contract under which it will be let in may make another partition of it."""
         data = tuple(c for c in shaper.plan.schema if not pa.types.is_null(c.type))
         self.schema = TableSchema((*data, *standard_columns(self.table.standards, has_origin)))
+        if not is_held and not _discards_table(shaper.plan):
+            claimed, now = self.claim.range, self.edges.clock()
+            self.arrivals = Arrivals.of(self.table, TableSchema(data), claimed, self.period, now)
         self.files = self._place(self.directory)
         return self.files
 
@@ -244,6 +257,7 @@ class _Attempt:
             rows_read=shaper.rows_read,
             rows_written=0 if held else rows_written,
             rows_unchanged=rows_unchanged,
+            rows_filtered=shaper.rows_filtered,
             rows_deduplicated=shaper.rows_deduplicated,
             rows_dead_lettered=shaper.rows_dead_lettered,
             rows_held=rows_written if held else 0,

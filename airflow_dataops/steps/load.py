@@ -21,6 +21,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.ledger.base import BatchRecord, Claim, ClaimRequest
 from airflow_dataops.sources.base import SourceTable
+from airflow_dataops.steps.arrivals import refuse_expired
 from airflow_dataops.steps.attempt import stage
 from airflow_dataops.steps.publish import finish
 from airflow_dataops.steps.ranges import requests_of
@@ -78,6 +79,7 @@ def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
     repeats_files = table.read.mode == "new_files" and run.period.backfill  # several batches: each claim tells if it is done
     results, is_all = ([], False) if repeats_files else _taken_up(table, edges, run)
     if not is_all:
+        refuse_expired(table, run.period, edges.clock())
         declared = edges.source.describe(table.source_table, table.read.query)
         results += _do_all(table, declared, edges, run)
         expire_table(table, edges)

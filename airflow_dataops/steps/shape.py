@@ -41,6 +41,7 @@ class Shaper:
     rows_read: int = 0
     rows_deduplicated: int = 0
     rows_unchanged: int = 0
+    rows_filtered: int = 0
     rows_dead_lettered: int = 0
     values_discarded: int = 0
     source: Fingerprint = Fingerprint.EMPTY

@@ -96,7 +96,7 @@ def _sweep_source(
 
 def _sweep_known(spec: PipelineSpec, known: KnownTable, edges: Edges) -> TableSwept:
     try:
-        table = _as_known(spec, known)
+        table = known_table(spec, known)
         done = sweep_table(table, edges, leave_live=True)
         return replace(done, expired=expire_table(table, edges))
     except DataOpsError as error:
@@ -107,7 +107,7 @@ def _sweep_known(spec: PipelineSpec, known: KnownTable, edges: Edges) -> TableSw
         return _failed(known, error)
 
 
-def _as_known(spec: PipelineSpec, known: KnownTable) -> TableSpec:
+def known_table(spec: PipelineSpec, known: KnownTable) -> TableSpec:
     """The row narrowed to the table, at the target that the ledger knows: the row may name another one by now."""
     database, _, name = known.target.partition(".")
     state_id = known.table_key.partition(":")[0]
@@ -134,7 +134,7 @@ def sweep_table(table: TableSpec, edges: Edges, *, leave_live: bool = False) -> 
         finished, held = finished + (done is not None), held + (done is None)
     projected = 0
     if edges.ledger.decisions.marked(table.key) and current_table(edges, table) is not None:
-        projected = _project_marked(table, edges)
+        projected = project_marked(table, edges)
     return TableSwept(table.source_id, table.name, finished, held, left, projected)
 
 
@@ -145,10 +145,10 @@ def show_standing(table: TableSpec, names: Sequence[PartitionName], edges: Edges
     if differing:
         log.warning("table %s: the catalog did not show what is decided; shown again: %s", table.name, [d.name for d in differing])
         edges.ledger.decisions.mark(table.key, [d.name for d in differing], edges.writer)
-        _project_marked(table, edges)
+        project_marked(table, edges)
 
 
-def _project_marked(table: TableSpec, edges: Edges) -> int:
+def project_marked(table: TableSpec, edges: Edges) -> int:
     """Returns how many partitions showed something else than what is decided."""
     names = sorted({name for _, name, _, _ in edges.ledger.decisions.marked(table.key)})
     projected = 0

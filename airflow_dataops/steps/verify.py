@@ -111,7 +111,7 @@ def _verify(table: TableSpec, edges: Edges, report: Mapping[str, Any] | None) ->
         else:
             batch, names = (report["batch_id"], report["generation"]), set(report["partitions"])
             asked = [d for n, d in decisions.items() if n in names or (d.batch_id, d.generation) == batch]
-        return TableVerified(table.source_table, table.name, tuple(_verify_partition(table, d, edges) for d in asked))
+        return TableVerified(table.source_table, table.name, tuple(verify_partition(table, d, edges) for d in asked))
     except DataOpsError as error:
         return TableVerified(table.source_table, table.name, (), str(error))
 
@@ -122,7 +122,7 @@ def _prove(rows: pa.RecordBatch) -> tuple[Fingerprint, int]:
     return Fingerprint.of(prints), 0 if kept is None else int((kept != prints).any(axis=1).sum())
 
 
-def _verify_partition(table: TableSpec, decision: Decision, edges: Edges) -> PartitionVerified:
+def verify_partition(table: TableSpec, decision: Decision, edges: Edges) -> PartitionVerified:
     """Re-reads every row: the fingerprint is computed anew from the stored values, not taken from metadata. Each file under
     its own types, because numbers that the table shows as text by now were numbers when they were proved."""
     found, damaged = Fingerprint.EMPTY, 0

@@ -14,12 +14,10 @@ from typing import Any
 import orjson
 
 from airflow_dataops.core.errors import InventoryError
-from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.ledger.sources_base import Retirement, SourceRecord
 from dag_factory.bundle.compiled import CompiledFleet
 from dag_factory.bundle.units import RowText
 from dag_factory.inventory.problem import Problem
-from dag_factory.plan import source_pool
 
 TAG = "retired"
 FEW_ROWS = 5
@@ -135,7 +133,7 @@ def _retired(record: SourceRecord) -> RowText:
     }  # fmt: skip
     text = orjson.dumps(data).decode()
     dag_id = dag_id_of(record.source_id)
-    pool = source_pool(PipelineSpec.model_validate_json(text)) or ""
+    pool = data["limits"]["pool"] or data["conn_id"] or ""
     return RowText(record.source_id, dag_id, text, data["file"], 1, bool(data["enabled"]), pool, "", ())
 
 

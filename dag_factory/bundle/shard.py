@@ -42,7 +42,7 @@ def load_shard(namespace: MutableMapping[str, Any]) -> None:
     if wanted is not None:
         for mine in map(PipelineSpec.model_validate_json, texts):
             if mine.enabled:
-                namespace[mine.dag_id] = render(mine, platform)
+                namespace[mine.dag_id] = render(mine, platform, source_pools=True)
         return
     from dag_factory.acceptance import accepted
 
@@ -52,7 +52,7 @@ def load_shard(namespace: MutableMapping[str, Any]) -> None:
         try:
             row = PipelineSpec.model_validate_json(text)
             if row.enabled:
-                namespace[row.dag_id] = accepted(partial(render, row, platform))
+                namespace[row.dag_id] = accepted(partial(render, row, platform, source_pools=True))
         except Exception as error:
             log.exception("Cannot make a DAG of row %s…: %s. Its neighbours are not affected.", text[:80].decode(), error)
             if watched is not None and row is not None:

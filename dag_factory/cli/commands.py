@@ -67,6 +67,7 @@ _REPROCESS = Parameter(
     metavar="WHICH",
 )  # fmt: skip
 _DRY_RUN = Parameter("dry_run", "flag", "show what would be done, and do nothing", default=False)
+_TARGET = Parameter("table", "argument", "the lake table, as <database>.<table>", required=True)
 _MAX_ACTIVE = Parameter("max_active", "option", "runs at a time, at most, of all DAGs together", int, 16, metavar="N")
 _AIRFLOW = (
     Parameter("airflow_url", "option", "address of Airflow's API server [setting: airflow_url]", metavar="URL"),
@@ -74,7 +75,10 @@ _AIRFLOW = (
     LEDGER,
     JSON,
 )
-GROUPS = {"fleet": "Many DAGs at once, through Airflow's REST API."}
+GROUPS = {
+    "fleet": "Many DAGs at once, through Airflow's REST API.",
+    "partitions": "The partitions of one lake table: catalog against ledger against lake.",
+}
 """Group → what its commands do."""
 
 COMMANDS: tuple[Command, ...] = (
@@ -137,6 +141,45 @@ COMMANDS: tuple[Command, ...] = (
         "Re-read the lake and compare it with the recorded fingerprints.",
         "dag_factory.cli.verify:verify",
         (_source(), TABLE, *SYSTEM, JSON),
+    ),
+    Command(
+        "partitions list",
+        "Show a table's partitions as the ledger decided them, and whether the catalog shows them so.",
+        "dag_factory.cli.partitions:list_",
+        (
+            _TARGET,
+            Parameter("after", "option", "begin behind this partition, for example dt=2024-05-01", metavar="PARTITION"),
+            Parameter("limit", "option", "most partitions to show", int, 100, metavar="N"),
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
+        "partitions repair",
+        "Show readers what is decided where the catalog differs; tell what is foreign or gone.",
+        "dag_factory.cli.partitions:repair",
+        (
+            _TARGET,
+            _DRY_RUN,
+            Parameter("yes", "flag", "also drop partitions whose files are gone from the lake", default=False),
+            Parameter("deep", "flag", "read and prove every row, too", default=False),
+            Parameter("most_partitions", "option", "drop no more than this [setting: drop_most_partitions]", int, metavar="N"),
+            Parameter("most_percent", "option", "drop no larger share [setting: drop_most_percent]", int, metavar="PERCENT"),
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
+        "partitions expire",
+        "Drop the partitions that are older than the row's `target.retention_days`.",
+        "dag_factory.cli.partitions:expire",
+        (
+            _TARGET,
+            _DRY_RUN,
+            Parameter("limit", "option", "drop the oldest N, however large a share that is", int, metavar="N"),
+            *SYSTEM,
+            JSON,
+        ),
     ),
     Command(
         "sql",

@@ -25,7 +25,6 @@ from dag_factory.doctor.airflow_facts import AirflowFacts, airflow_facts
 from dag_factory.doctor.facts import Bundle, Facts, Place
 from dag_factory.doctor.fleet_rules import CLASSPATH
 from dag_factory.doctor.probes import Probe, asked, connects, database_of, place_of, same_database
-from dag_factory.plan import DEFAULT_POOL, task_pool
 
 if TYPE_CHECKING:
     from dag_factory.inventory import Inventory
@@ -187,7 +186,9 @@ def _pools(url: str, ask_pools: Callable[[], Mapping[str, int]]) -> Mapping[str,
 
 
 def _pools_named(inventory: Inventory) -> frozenset[str]:
-    return frozenset(task_pool(row, inventory.platform.pools) for row in inventory.rows) - {DEFAULT_POOL}
+    known = inventory.platform.pools
+    named = {row.limits.pool for row in inventory.rows if row.limits.pool}
+    return frozenset(named | {row.conn_id for row in inventory.rows if row.conn_id in known and not row.limits.pool})
 
 
 def _loader_files(airflow: AirflowFacts) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import ID_PATTERN, PipelineSpec, SourceSpec
 from dag_factory.inventory.fields import validated
+from dag_factory.inventory.lint_age import age_findings
 from dag_factory.inventory.lint_modes import mode_findings
 from dag_factory.inventory.lint_row import row_findings
 from dag_factory.inventory.lint_tables import query_findings, table_findings
@@ -161,7 +162,8 @@ def _linted(
     told: dict[tuple[str, str], list[str]] = {}
     severities: dict[tuple[str, str], Severity] = {}
     for use in combinations(spec, trees, entries):
-        for rule in (mode_findings(spec, use), query_findings(spec, use), target_findings(spec, use, platform)):
+        rules = (mode_findings(spec, use), query_findings(spec, use), target_findings(spec, use, platform), age_findings(use))
+        for rule in rules:
             for finding in rule:
                 told.setdefault((finding.field, finding.message), []).append(use.about)
                 severities[finding.field, finding.message] = finding.severity

@@ -55,7 +55,7 @@ def check_row(files: Files, label: str, domain: str, row: Mapping[str, Any]) -> 
     # No row is good below a broken `defaults.yaml` or file, and then it is the row's business too.
     errors += others if spec is None and not errors else []
     if spec is not None and not errors:
-        plan_dag(spec)
+        plan_dag(spec, found.platform.pools)
         return Candidate(spec, found.all_rows[source_id].tree, found)
     raise refused(source_id, [_told(p, source_id) for p in errors] or ["the row gives no source. Look at its domain's defaults"])
 

@@ -30,7 +30,7 @@ def _spec(**fields: Any) -> PipelineSpec:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["story"])
 def test_plan(case: dict[str, Any]) -> None:
-    plan = plan_dag(_spec(**case["row"]), case.get("made_pools")).to_json()
+    plan = plan_dag(_spec(**case["row"]), case.get("pools", ())).to_json()
     assert {name: plan[name] for name in case["plan"]} == case["plan"]
 
 
@@ -42,7 +42,7 @@ def test_the_whole_plan_is_plain_data() -> None:
         "max_active_runs": 1, "owner": "sales-data", "tags": ["dataops", "sales", "sql"],
         "doc": "Orders of the shop.\n\nSource `sales.orders_db` (sql), row at `inventory/sales.yaml:4`, fingerprint "
         f"`{_spec(description='Orders of the shop.').fingerprint}`",
-        "pool": "pg", "priority": 1, "retries": 3, "retry_delay_seconds": 30, "timeout_seconds": 21600,
+        "pool": "default_pool", "priority": 1, "retries": 3, "retry_delay_seconds": 30, "timeout_seconds": 21600,
         "notify": [],
     }  # fmt: skip
 

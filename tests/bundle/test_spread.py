@@ -77,11 +77,11 @@ def test_limits_reach_every_task() -> None:
 )
 def test_a_pool_for_each_source_system(fields: dict[str, Any], declared: tuple[str, ...], in_bundle: str, in_folder: str) -> None:
     spec = row(**fields)
-    assert plan_dag(spec).pool == in_bundle
+    assert plan_dag(spec, None).pool == in_bundle
     assert plan_dag(spec, declared).pool == in_folder
     platform = PlatformSpec.model_validate({"pools": dict.fromkeys(declared, 3)})
-    assert {task.pool for task in render(spec, platform).tasks} == {in_bundle}
-    assert {task.pool for task in render(spec, platform, platform.pools).tasks} == {in_folder}
+    assert {task.pool for task in render(spec, platform, source_pools=True).tasks} == {in_bundle}
+    assert {task.pool for task in render(spec, platform).tasks} == {in_folder}
 
 
 def test_packs_are_balanced_whatever_the_sizes_are() -> None:

@@ -107,16 +107,6 @@ def test_fields_tables_dags_and_what_moves() -> None:
     assert {f.field for f in quiet.dag} == {"owner"}
 
 
-@pytest.mark.parametrize(
-    ("more", "pool"),
-    [({}, "shop_db"), ({"limits": {"pool": "nightly"}}, "nightly"), ({"conn_id": None, "kind": "files"}, "default_pool")],
-)
-def test_the_pool_is_the_one_the_bundle_gives(more: dict[str, Any], pool: str) -> None:
-    """Of a fleet in which no pool is declared: the bundle makes it."""
-    (added,) = edit([], [row(**more)]).sources
-    assert {f.field: f.after for f in added.dag}["pool"] == pool
-
-
 @pytest.mark.parametrize(("gone", "refused"), [(5, False), (10, False), (11, True)])
 def test_a_mass_removal_is_told_before_the_bundle_refuses_it(gone: int, refused: bool) -> None:
     rows = [row(name=f"r{n}") for n in range(40)]
