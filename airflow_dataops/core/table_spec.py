@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from airflow_dataops.core.errors import InventoryError
@@ -42,6 +42,16 @@ class TableSpec:
     dead_letters: DeadLettersSpec
     timezone: str
     state_id: str | None = None
+    row: PipelineSpec | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def owner(self) -> str:
+        return self.row.owner if self.row is not None else ""
+
+    @property
+    def spec_fingerprint(self) -> str:
+        """The fingerprint of the row that speaks here: which version of it made a batch or a table."""
+        return self.row.fingerprint if self.row is not None else ""
 
     @property
     def key(self) -> str:
@@ -88,6 +98,7 @@ def table_spec(spec: PipelineSpec, source_table: str, state_id: str | None = Non
         dead_letters=spec.dead_letters,
         timezone=spec.timezone,
         state_id=state_id,
+        row=spec,
         **parts,  # type: ignore[arg-type]
     )
 

@@ -103,6 +103,10 @@ class Lake(Protocol):
 
     def uri(self, path: str) -> str: ...
 
+    def path_of(self, uri: str) -> str | None:
+        """The inverse of `uri`; None for a place that is not below this lake's root."""
+        ...
+
     def open_file(self, path: str, schema: pa.Schema, layout: FileLayout) -> FileWriter:
         """A new file; refuses to replace an existing one."""
         ...

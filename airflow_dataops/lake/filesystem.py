@@ -18,6 +18,7 @@ from airflow_dataops.lake.parquet_file import ParquetFile
 from airflow_dataops.lake.parquet_profile import profile_of
 from airflow_dataops.lake.parquet_scan import scan
 from airflow_dataops.storage import Storage, storage_errors
+from airflow_dataops.storage.paths import split_uri
 
 T = TypeVar("T")
 
@@ -41,6 +42,14 @@ class FilesystemLake:
 
     def uri(self, path: str) -> str:
         return self._store.uri(path)
+
+    def path_of(self, uri: str) -> str | None:
+        try:
+            (scheme, place), (ours, root) = split_uri(uri), split_uri(self._store.uri(""))
+        except InventoryError:  # no address that any lake could have
+            return None
+        below = place.removeprefix(root.rstrip("/") + "/")
+        return below if scheme == ours and below != place else None
 
     def open_file(self, path: str, schema: pa.Schema, layout: FileLayout) -> FileWriter:
         if layout.format != "parquet":

@@ -269,6 +269,10 @@ class Batches(Protocol):
         """The batch of this table that this run has committed (or held), if any."""
         ...
 
+    def root(self, table_key: str) -> str | None:
+        """The place in the lake that the table's last batch was claimed for; None before there was one."""
+        ...
+
     def of_period(self, table_key: str, period_key: str) -> tuple[BatchRecord, ...]:
         """Committed batches of a period, newest generation of each, in order of sequence."""
         ...

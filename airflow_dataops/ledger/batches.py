@@ -117,6 +117,11 @@ class SqlBatches:
         found = self._all(query.order_by(batch.c.sequence.desc()).limit(1))
         return found[0] if found else None
 
+    def root(self, table_key: str) -> str | None:
+        query = sa.select(batch.c.root).where(batch.c.table_key == table_key).order_by(batch.c.sequence.desc()).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar()
+
     def of_period(self, table_key: str, period_key: str) -> tuple[BatchRecord, ...]:
         newer = batch.alias("newer")
         later = sa.select(newer.c.generation).where(

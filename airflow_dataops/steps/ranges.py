@@ -19,7 +19,7 @@ from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import WHOLE_TABLE, ClaimRequest
 from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.run import Edges, Run
-from airflow_dataops.steps.target import table_root
+from airflow_dataops.steps.target import current_table, table_root
 
 
 def scope_of(table: TableSpec, period: Period) -> str:
@@ -97,10 +97,12 @@ def _request(
         run=run.token,
         writer=edges.writer,
         nonce=edges.nonce(),
-        root=table_root(table),
+        # A table never moves, so only a new one has to be looked for.
+        root=edges.ledger.batches.root(table.key) or table_root(table, current_table(edges, table), edges),
         lease_seconds=edges.lease_seconds,
         exclusive=exclusive,
         follows_watermark=follows,
+        spec_fingerprint=table.spec_fingerprint,
     )
 
 

@@ -20,14 +20,35 @@ from airflow_dataops.steps.run import Edges
 
 DDL_TRIES = 8
 
+SPEC = "dataops.spec"
+"""Parameter of a table: the fingerprint of the row whose run last created or altered it."""
 
-def table_root(table: TableSpec) -> str:
-    """The table's place in the lake: `<database>/<table>`, or what the row says."""
-    return table.target.location or f"{table.database}/{table.table}"
+
+def table_root(table: TableSpec, shown: CatalogTable | None, edges: Edges) -> str:
+    """The table's place in the lake: where the catalog shows it; for a new one `<database>/<table>`, or what the row says.
+    InventoryError when it stands where this row may not write."""
+    wanted = (table.target.location or f"{table.database}/{table.table}").rstrip("/")
+    if shown is None:
+        return wanted
+    place = edges.lake.path_of(shown.location)
+    if place is not None and place.rstrip("/") == wanted:
+        return wanted
+    if table.target.location is not None:
+        raise InventoryError(
+            f"Cannot load table {table.name}: it stands at {shown.location} -> {edges.lake.uri(wanted)} as the row says. A table "
+            "never moves: its old partitions would stay behind. Remove `target.location`, or give the row another `target.table`."
+        )
+    if not place:
+        raise InventoryError(
+            f"Cannot load table {table.name}: it stands at {shown.location} -> below {edges.lake.uri('')}, the lake of this row. "
+            "Readers would look for its files in two places. Name the lake that holds it in `target.lake`, or give the row "
+            "another `target.table`."
+        )
+    return place.rstrip("/")
 
 
 def current_table(edges: Edges, table: TableSpec) -> CatalogTable | None:
-    """The catalog's table now; InventoryError when its partition columns are not those of the row."""
+    """The catalog's table now; InventoryError when its partition columns, its owner or its place are not those of the row."""
     _check_partition_names(table)
     found = edges.catalog.get_table(table.database, table.table)
     if found is not None:
@@ -50,6 +71,7 @@ def current_table(edges: Edges, table: TableSpec) -> CatalogTable | None:
                 f"Cannot load table {table.name}: it belongs to {owner} -> {table.key}. Two sources never share a table. "
                 "Give one of them another `target.database` or `target.table`."
             )
+        table_root(table, found, edges)
     return found
 
 
@@ -161,7 +183,7 @@ def _create(edges: Edges, table: TableSpec, typed: tuple[Column, ...], why: str,
             f"Cannot load table {table.name}: it does not exist -> present, as `target.create` is false. "
             "Create it, or let the row create it (`target.create: true`)."
         )
-    root = table_root(table)
+    root = table_root(table, None, edges)
     edges.catalog.ensure_database(table.database, edges.lake.uri(table.database))
     created = CatalogTable(
         database=table.database,
@@ -171,7 +193,8 @@ def _create(edges: Edges, table: TableSpec, typed: tuple[Column, ...], why: str,
         location=edges.lake.uri(root),
         format=table.target.format,
         comment=comment[:256],
-        parameters={"dataops.source": table.key, "dataops.partition_by": _partition_text(table)},
+        owner=table.owner,
+        parameters={"dataops.source": table.key, "dataops.partition_by": _partition_text(table), SPEC: table.spec_fingerprint},
     )
     result = edges.catalog.create_table(created)
     _audit(edges, table, "create_table", why, None, result)
@@ -194,7 +217,8 @@ def _evolve(edges: Edges, table: TableSpec, current: CatalogTable, typed: tuple[
     columns += [c for c in typed if c.name in STANDARD_COLUMNS and c.name not in have]
     if tuple(columns) == tuple(current.columns):
         return current
-    result = edges.catalog.alter_table(current, replace(current, columns=tuple(columns)))
+    told = {**current.parameters, SPEC: table.spec_fingerprint}
+    result = edges.catalog.alter_table(current, replace(current, columns=tuple(columns), parameters=told))
     _audit(edges, table, "alter_table", why, current, result)
     return result
 

@@ -180,10 +180,33 @@ def test_an_existing_table_is_adopted_with_its_types_and_serde(catalog: HiveCata
 def test_the_data_of_others_in_an_unpartitioned_table_is_never_replaced(catalog: HiveCatalog, tmp_path: Path) -> None:
     world = world_of(catalog, tmp_path)
     catalog.ensure_database("sales", f"file://{tmp_path}/lake/sales")
-    before = foreign(catalog, tmp_path, "parquet.hive.serde.ParquetHiveSerDe", place="elsewhere", partitioned=False)
+    before = foreign(catalog, tmp_path, "parquet.hive.serde.ParquetHiveSerDe", place="lake/dba", partitioned=False)
     result = world.load(world.spec(**{**ROWS, "target": {"database": "sales"}}), "orders")
     assert (result.outcome, result.error_code) == ("failed", "foreign_change")
-    assert raw(catalog, "orders").sd.location == before.sd.location == f"file:{tmp_path}/elsewhere/sales/orders"
+    assert raw(catalog, "orders").sd.location == before.sd.location == f"file:{tmp_path}/lake/dba/sales/orders"
+
+
+def test_an_existing_table_is_loaded_where_it_stands(catalog: HiveCatalog, tmp_path: Path) -> None:
+    """Behaviours 14 and 25 of the reference: its place is read from the catalog, never guessed."""
+    world = world_of(catalog, tmp_path)
+    catalog.ensure_database("sales", f"file://{tmp_path}/lake/sales")
+    foreign(catalog, tmp_path, "parquet.hive.serde.ParquetHiveSerDe", place="lake/of the dba")
+    assert world.load(world.spec(**ROWS), "orders").outcome == "loaded"
+    place = f"file://{tmp_path}/lake/of%20the%20dba/sales/orders/"
+    assert all(p.location.startswith(place) for p in catalog.page_partitions("sales", "orders"))
+    assert {r["id"] for r in rows_of(catalog, world.spec(**ROWS))} == {1, 2, 3}
+    moved = world.spec(**{**ROWS, "target": {**ROWS["target"], "location": "sales/orders"}})
+    result = world.load(moved, "orders")
+    assert result.error_code == "inventory" and f"it stands at {place[:-1]} -> " in str(result.error)
+
+
+def test_a_table_outside_the_lake_fails_alone_before_anything_is_read(catalog: HiveCatalog, tmp_path: Path) -> None:
+    world = world_of(catalog, tmp_path)
+    catalog.ensure_database("sales", f"file://{tmp_path}/lake/sales")
+    foreign(catalog, tmp_path, "parquet.hive.serde.ParquetHiveSerDe", place="lake2")
+    result = world.load(world.spec(**ROWS), "orders")
+    assert result.error_code == "inventory" and "Name the lake that holds it in `target.lake`" in str(result.error)
+    assert not list(tmp_path.glob("lake*/**/*.parquet"))
 
 
 def foreign(

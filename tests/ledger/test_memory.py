@@ -123,6 +123,9 @@ def test_history_is_newest_first_and_of_period_has_the_newest_generation(ledger:
     record = ledger.batches.committed_by("r1", ORDERS)
     assert record is not None and (record.generation, record.accounting, record.range) == (1, Accounting(2, 2), span(0, 2))
     assert ledger.batches.committed_by("r4", ORDERS) is None
+    assert ledger.batches.root(CUSTOMERS) is None and ledger.batches.root(ORDERS) == "sales/orders"
+    ledger.batches.claim(asking("b9", "r9", scope="dt=2024-05-08", root="sales/elsewhere"))
+    assert ledger.batches.root(ORDERS) == "sales/elsewhere"
     assert ledger.batches.committed_by("r1", CUSTOMERS) is None
     freeze(ledger, open_one)
     assert [r.generation for r in ledger.batches.unfinished()] == [3] and ledger.batches.unfinished(CUSTOMERS) == ()
