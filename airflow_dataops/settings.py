@@ -45,7 +45,7 @@ OPTIONS = (
         example="s3://company-lake/raw",
     ),
     Option("lake_conn_id", "", "Airflow connection with the credentials of that lake. Empty: none are needed."),
-    Option("catalog", "embedded", "Kind of the catalog called `default`: `embedded` keeps it beside the ledger; `hive`."),
+    Option("catalog", "embedded", "Kind of the catalog called `default`: `embedded` keeps it beside the ledger; `hive`; `glue`."),
     Option("catalog_conn_id", "", "Airflow connection of that catalog. `embedded` needs none."),
     Option(
         "ledger",

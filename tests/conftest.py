@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.airflow import AirflowServer
+from tests.servers.glue import GlueServer
 from tests.servers.hive import HiveServer
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
@@ -92,6 +93,14 @@ def s3_server() -> S3Server:
 def hive_server() -> HiveServer:
     """A running Hive Metastore: `.connection(**extra)`, `.new_catalog()` for tables of one's own, `.lake()`."""
     return shared_server(HiveServer)
+
+
+@pytest.fixture(scope="session")
+def glue_server() -> Iterator[GlueServer]:
+    """A running Glue, in a thread of this process: `.connection()`, `.empty()`."""
+    server = GlueServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

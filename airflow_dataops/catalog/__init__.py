@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from airflow_dataops.catalog.base import Catalog
     from airflow_dataops.core.connection import Connection
 
-AVAILABLE_LATER = ("glue",)
 
 
 def open_catalog(kind: str, *, connection: Connection | None = None, ledger_url: str | None = None) -> Catalog:
@@ -23,8 +22,7 @@ def open_catalog(kind: str, *, connection: Connection | None = None, ledger_url:
     if opener is not None:
         return opener(connection, ledger_url)
     known = ", ".join(sorted(_KINDS))
-    found = f"kind {kind!r} is not available yet" if kind in AVAILABLE_LATER else f"kind {kind!r}"
-    raise InventoryError(f"Cannot open catalog: {found} -> one of {known}. Set `catalog` in [dataops] or in platform.yaml.")
+    raise InventoryError(f"Cannot open catalog: kind {kind!r} -> one of {known}. Set `catalog` in [dataops] or in platform.yaml.")
 
 
 def _open_embedded(connection: Connection | None, ledger_url: str | None) -> Catalog:
@@ -55,6 +53,20 @@ def _open_hive(connection: Connection | None, ledger_url: str | None) -> Catalog
     return HiveCatalog(MetastoreCalls(MetastoreAddress.of_connection(connection)))
 
 
+def _open_glue(connection: Connection | None, ledger_url: str | None) -> Catalog:
+    try:
+        import boto3  # noqa: F401 - asked for here, used by the calls
+
+        from airflow_dataops.catalog.glue import GlueCatalog
+        from airflow_dataops.catalog.glue_calls import GlueAddress, GlueCalls
+    except ImportError as error:
+        raise InventoryError(
+            f"Cannot open catalog glue: package {error.name} is missing -> installed. Install the extra: "
+            "pip install 'airflow-dataops[glue]'."
+        ) from error
+    return GlueCatalog(GlueCalls(GlueAddress.of_connection(connection)))
+
+
 def _open_memory(connection: Connection | None, ledger_url: str | None) -> Catalog:
     from airflow_dataops.catalog.memory import MemoryCatalog
 
@@ -63,6 +75,7 @@ def _open_memory(connection: Connection | None, ledger_url: str | None) -> Catal
 
 _KINDS: dict[str, Callable[[Connection | None, str | None], Catalog]] = {
     "embedded": _open_embedded,
+    "glue": _open_glue,
     "hive": _open_hive,
     "memory": _open_memory,
 }

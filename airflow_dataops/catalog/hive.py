@@ -18,7 +18,7 @@ from typing import Any
 from airflow_dataops.catalog import hive_shapes as shapes
 from airflow_dataops.catalog import rules
 from airflow_dataops.catalog.base import Catalog, CatalogPartition, CatalogTable, PartitionValues
-from airflow_dataops.catalog.hive_calls import MetastoreCalls, translated
+from airflow_dataops.catalog.hive_calls import Calls, translated
 from airflow_dataops.catalog.hive_lock import table_lock
 from airflow_dataops.catalog.hive_wire import WIRE, ServerError
 from airflow_dataops.core.errors import ConflictError, DataOpsError, InventoryError
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 NAMES_PER_CALL = 5000
 COLUMNS_PER_CALL = 200_000
 """Each partition comes with its columns: 10,000 partitions of 20 in one answer, 1,000 at least."""
-ASKED_BLINDLY = 20
 POINTING_TRIES = 8
 
 _NO_STATS = {"DO_NOT_UPDATE_STATS": "true"}
@@ -42,8 +41,9 @@ class HiveCatalog(Catalog):
     """Thread-safe; any number of processes. `calls.counted` tells how often the metastore was asked."""
 
     kind = "hive"
+    asked_blindly = 20
 
-    def __init__(self, calls: MetastoreCalls) -> None:
+    def __init__(self, calls: Calls) -> None:
         self.calls = calls
         self._s3_scheme: str = calls.address.options["s3_scheme"]
         self._hive_catalog: str = calls.address.options["catalog_name"]
@@ -263,7 +263,7 @@ class HiveCatalog(Catalog):
         """Those that exist. Many are first looked for among all names: asked for a list of partitions none of which is there,
         Hive 4.0 takes a way whose time grows with the square of the list, and whose depth can overflow its stack."""
         doing = f"read partitions of {database}.{raw.tableName}"
-        if len(names) > ASKED_BLINDLY:
+        if len(names) > self.asked_blindly:
             known = set(self._names(database, raw.tableName))
             names = [name for name in names if name in known]
         found: list[Any] = []

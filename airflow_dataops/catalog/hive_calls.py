@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 from thrift.protocol.TProtocol import TProtocolException
 from thrift.Thrift import TApplicationException, TMessageType
@@ -30,6 +30,20 @@ _LASTING = (
     "unable to create", "permission denied", "no filesystem for scheme", "is not a directory", "incompatible", "invalid ",
     "cannot be null", "not allowed", "partition keys", "does not exist", "doesn't exist", "already exists",
 )  # fmt: skip
+
+
+class Calls(Protocol):
+    """Who answers the metastore's calls: a metastore, or what stands for one. `options` of the address say how places on S3 are
+    written (`s3_scheme`) and in which catalog of a metastore the databases are (`catalog_name`)."""
+
+    @property
+    def address(self) -> Any: ...
+
+    counted: Counter[str]
+
+    def call(self, name: str, doing: str, /, *, repeat: bool = True, **arguments: Any) -> Any: ...
+
+    def close(self) -> None: ...
 
 
 class MetastoreCalls:

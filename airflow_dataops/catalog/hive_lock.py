@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_dataops.catalog.hive_calls import MetastoreCalls, translated
+from airflow_dataops.catalog.hive_calls import Calls, translated
 from airflow_dataops.catalog.hive_wire import WIRE, ServerError
 from airflow_dataops.core.errors import BusyError
 
@@ -21,7 +21,7 @@ _ACQUIRED, _WAITING = 1, 2
 
 
 @contextmanager
-def table_lock(calls: MetastoreCalls, database: str, table: str) -> Iterator[None]:
+def table_lock(calls: Calls, database: str, table: str) -> Iterator[None]:
     """Holds the lock for the length of the block. A holder that stalls loses it after the metastore's own limit (minutes), so it
     narrows the gap and does not close it: whoever alters looks again afterwards. BusyError when others hold it too long.
 
@@ -49,7 +49,7 @@ def table_lock(calls: MetastoreCalls, database: str, table: str) -> Iterator[Non
             log.warning("table %s.%s: its lock was lost: %s", database, table, type(error).__name__)
 
 
-def _wait(calls: MetastoreCalls, doing: str, held: object) -> None:
+def _wait(calls: Calls, doing: str, held: object) -> None:
     deadline, pause = time.monotonic() + WAIT_SECONDS, 0.05
     state, number = getattr(held, "state", None), getattr(held, "lockid", None)
     while state == _WAITING and time.monotonic() < deadline:

@@ -20,7 +20,7 @@ class CatalogSpec(Spec):
     """One catalog."""
 
     kind: Literal["embedded", "hive", "glue"] = Field(
-        "embedded", description="`embedded`: beside the ledger; `hive`: a Hive Metastore."
+        "embedded", description="`embedded`: beside the ledger; `hive`: a Hive Metastore; `glue`: the AWS Glue Data Catalog."
     )
     conn_id: str | None = Field(None, description="Airflow connection of the catalog. `embedded` needs none.")
 

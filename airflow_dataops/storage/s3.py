@@ -44,8 +44,9 @@ class S3Options:
     ca_file: str | None = None
 
     @classmethod
-    def of(cls, connection: Connection | None) -> S3Options:
-        """None: the SDKs' own chain (environment, profile, instance). Extras that would be ignored are refused."""
+    def of(cls, connection: Connection | None, service: str = "s3") -> S3Options:
+        """None: the SDKs' own chain (environment, profile, instance). Extras that would be ignored are refused. `service`: whose
+        endpoint in `service_config` goes before the general one."""
         if connection is None:
             return cls()
         extra = connection.extra
@@ -68,9 +69,9 @@ class S3Options:
             raise InventoryError(
                 f"Cannot use connection {connection.conn_id}: one of login and password -> both. Complete it."
             )
-        service = extra.get("service_config")
-        s3 = service.get("s3") if isinstance(service, Mapping) else None
-        endpoint = (_text(s3, "endpoint_url") if isinstance(s3, Mapping) else None) or _text(extra, "endpoint_url")
+        services = extra.get("service_config")
+        own = services.get(service) if isinstance(services, Mapping) else None
+        endpoint = (_text(own, "endpoint_url") if isinstance(own, Mapping) else None) or _text(extra, "endpoint_url")
         if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
             raise InventoryError(
                 f"Cannot use connection {connection.conn_id}: endpoint_url {endpoint!r} -> http(s)://host. Correct it."

@@ -15,7 +15,6 @@ from airflow_dataops.core.table_spec import fill, table_spec
 from dag_factory.inventory.lint_row import nearest
 from dag_factory.inventory.lint_tables import could_be_several, only_table
 from dag_factory.inventory.narrow import Combination
-from dag_factory.inventory.not_yet import NOT_YET_CATALOGS
 from dag_factory.inventory.problem import Finding
 
 STANDARD_NAMES = frozenset(("_ingested_at", "_batch_id", "_source_file", "_source_offset", "_row_fingerprint"))
@@ -56,10 +55,6 @@ def _places(use: Combination, platform: PlatformSpec) -> Iterator[Finding]:
             use.field("target.catalog"),
             f"found {target.catalog!r}, {nearest(target.catalog, catalogs)} Catalogs stand in platform.yaml",
         )
-    elif target.catalog in platform.catalogs:
-        kind = platform.catalogs[target.catalog].kind
-        if kind in NOT_YET_CATALOGS:
-            yield Finding(use.field("target.catalog"), f"{target.catalog!r} is not available yet: {NOT_YET_CATALOGS[kind]}")
 
 
 def _names(spec: PipelineSpec, use: Combination) -> Iterator[Finding]:

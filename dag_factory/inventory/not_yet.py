@@ -30,10 +30,6 @@ NOT_YET: dict[str, tuple[Any, str]] = {
 }
 """Field → (the one value, or the values, that work today; what is missing and what to do instead)."""
 
-NOT_YET_CATALOGS: dict[str, str] = {
-    "glue": "AWS Glue. Use `embedded` or `hive`",
-}
-
 
 _values = operator.attrgetter(*NOT_YET)
 

@@ -76,7 +76,7 @@ def test_one_lake_for_all_tables_of_a_row(shop: Settings) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", ["hive", "glue", "filing cabinet"])
+@pytest.mark.parametrize("kind", ["hive", "filing cabinet"])
 def test_catalogs_that_are_not_there(shop: Settings, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings({"catalog": kind}, {"AIRFLOW_HOME": shop.home})
     with pytest.raises(InventoryError, match=f"{kind}"), open_edges(_spec(), settings, writer="w", resolve=_resolver(shop)):

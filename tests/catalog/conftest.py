@@ -1,5 +1,5 @@
 """Every catalog there is, empty, for each test: embedded in SQLite and PostgreSQL, in memory with and without
-compare-and-swap, a real Hive Metastore and one that ignores compare-and-swap."""
+compare-and-swap, a real Hive Metastore and one that ignores compare-and-swap, Glue as moto serves it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import sqlalchemy as sa
 
 from airflow_dataops.catalog import open_catalog
 from airflow_dataops.catalog.base import Catalog
+from airflow_dataops.catalog.glue import GlueCatalog
+from airflow_dataops.catalog.glue_calls import GlueAddress, GlueCalls
 from airflow_dataops.catalog.hive import HiveCatalog
 from airflow_dataops.catalog.hive_calls import MetastoreCalls
 from airflow_dataops.catalog.hive_connection import MetastoreAddress
 from airflow_dataops.catalog.memory import MemoryCatalog
 from airflow_dataops.catalog.tables import metadata
+from tests.servers.glue import GlueServer
 from tests.servers.hive import HiveServer
 from tests.servers.process import RUN_FOLDER
 
-CATALOGS = ("embedded-sqlite", "embedded-postgres", "memory", "memory-without-cas", "hive", "hive-without-cas")
+CATALOGS = ("embedded-sqlite", "embedded-postgres", "memory", "memory-without-cas", "hive", "hive-without-cas", "glue")
 
 
 def lake() -> str:
@@ -67,6 +70,10 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]
             opened = hive_catalog(request.getfixturevalue("hive_server"))
         case "hive-without-cas":
             opened = hive_catalog(request.getfixturevalue("hive_server"), OldMetastoreCalls, timeout_seconds=30)
+        case "glue":
+            server: GlueServer = request.getfixturevalue("glue_server")
+            server.empty()
+            opened = GlueCatalog(GlueCalls(GlueAddress.of_connection(server.connection())))
         case kind:
             opened = MemoryCatalog(compares_and_swaps=kind == "memory")
     opened.ensure_database("sales", f"{lake()}/sales")
