@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
 import time
@@ -74,6 +75,9 @@ class _FolderEdit:
             raise UnavailableError(f"{text} The disk may be full or gone. It is tried again.") from error
 
     def _edit(self) -> bool:
+        for left in self.folder.glob(f".{self.file.name}.*"):  # by one of our writers that was killed: the lock is ours
+            if _FRESH.fullmatch(left.name.removeprefix(f".{self.file.name}")):
+                left.unlink(missing_ok=True)
         before, mode = self._read()
         after = self.change(before)
         if after == before:
@@ -140,6 +144,7 @@ class _FolderEdit:
 
 
 _READ_ONLY = (30,)  # EROFS
+_FRESH = re.compile(r"\.[0-9a-f]{16}")
 
 
 class _S3Edit:

@@ -47,19 +47,25 @@ class Deployer:
 
     def answer(self, run_id: str, option: str) -> None:
         """Again when it is asked again: Airflow 3.3 tries a task once more that is answered while its process still ends."""
-        path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
 
         def answered() -> bool:
             if self.states(run_id)["approve"] == "awaiting_input":
                 time.sleep(5)
                 try:
-                    self._send("PATCH", path, {"chosen_options": [option], "params_input": {}})
+                    self.try_to_answer(run_id, option)
                 except urllib.error.HTTPError as error:
                     if error.code != 409:
                         raise
             return self.states(run_id)["approve"] in ("success", "skipped", "failed")
 
         self.airflow.until(answered, 180)
+
+    def try_to_answer(self, run_id: str, option: str) -> None:
+        path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+        self._send("PATCH", path, {"chosen_options": [option], "params_input": {}})
+
+    def mark_success(self, run_id: str, task_id: str) -> None:
+        self._send("PATCH", f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": "success"})
 
     def question(self, run_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._send("GET", f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails")
@@ -157,6 +163,23 @@ def an_approver_is_asked_and_of_two_at_once_one_has_the_name(onboard: Bundle, pe
     person.until(first, first_run="success")
 
 
+def nobody_but_an_approver_can_answer(onboard: Bundle, person: Deployer) -> None:
+    """Airflow refuses the answer; and a task that is marked as a success by hand approves nothing."""
+    onboard.write(onboard_theirs=ASKED.replace("[admin]", "[bob]"))
+    run = person.submit("theirs", **form("theirs", domain="onboard_theirs"))
+    person.until(run, approve="awaiting_input")
+    assert [user["id"] for user in person.question(run)["assigned_users"]] == ["bob"]
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        person.try_to_answer(run, "Build")
+    assert person.states(run)["approve"] == "awaiting_input"
+    person.mark_success(run, "approve")
+    person.until(run, build="failed", first_run="upstream_failed")
+    assert "is requested in the ledger -> approved. A task marked by hand approves nothing" in person.said(run)
+    found = request_of(onboard, run)
+    assert found is not None and (found.state, found.decided_by) == ("requested", None)
+    assert "name: theirs" not in (onboard.inventory / "onboard_theirs.yaml").read_text()
+
+
 def who_discards_builds_nothing_and_frees_the_name(onboard: Bundle, person: Deployer) -> None:
     run = person.submit("discarded", **form("discarded", review=True))
     person.until(run, approve="awaiting_input")
@@ -183,6 +206,7 @@ STORY: tuple[Callable[[Bundle, Deployer], None], ...] = (
     a_submitted_form_becomes_a_table,
     what_is_wrong_is_told_by_the_task,
     an_approver_is_asked_and_of_two_at_once_one_has_the_name,
+    nobody_but_an_approver_can_answer,
     who_discards_builds_nothing_and_frees_the_name,
     a_request_whose_run_is_over_gives_way,
 )
