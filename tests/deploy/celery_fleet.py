@@ -41,7 +41,7 @@ class CeleryFleet(LocalFleet):
 
     def __init__(
         self, home: Path, postgres: PostgresServer, redis: RedisServer, s3: S3Server, *, first_port: int = 18300,
-        inventory: Path | None = None, connections: Mapping[str, str] | None = None,
+        inventory: Path | None = None, connections: Mapping[str, str] | None = None, tell: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         port, bucket = free_port(first_port), s3.new_bucket()
         self.database = postgres.new_database()
@@ -56,7 +56,7 @@ class CeleryFleet(LocalFleet):
         }  # fmt: skip
         shop = {"conn_type": "sqlite", "host": str(home / "shop.db")}
         shared = {"AIRFLOW_CONN_STORE": json.dumps(store), "AIRFLOW_CONN_SHOP_DB": json.dumps(shop)}
-        super().__init__(home, site, port=port, connections=shared | dict(connections or {}), own=SMALL | {
+        super().__init__(home, site, port=port, connections=shared | dict(connections or {}), tell=tell, own=SMALL | {
             ("dataops", "lake_conn_id"): "", ("dataops", "dead_letters_conn_id"): "",
         })  # fmt: skip
         self.rest = AirflowRest(self.url, USER, PASSWORD)
@@ -76,6 +76,10 @@ class CeleryFleet(LocalFleet):
         with sqlite3.connect(self.home / "shop.db") as shop:
             shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
             shop.executemany("INSERT INTO orders (item) VALUES (?)", [(f"item {n}",) for n in range(orders)])
+
+    def crash(self, component: str) -> None:
+        """kill -9 from outside: it ends by itself, as far as the fleet knows."""
+        self._running[component].kill()
 
     def versions(self, worker: str) -> set[str]:
         """The versions of the inventory that this worker has made from their name."""

@@ -33,10 +33,14 @@ def fleet(
         assert list(marked_processes(made.home)) == []
 
 
-def every_dag_succeeds_and_every_table_can_be_queried(fleet: CeleryFleet, dags: list[str]) -> None:
+def every_dag_succeeds_and_every_table_can_be_queried(fleet: CeleryFleet, dags: list[str], crash: tuple[str, ...] = ()) -> None:
+    """`crash`: components that die once, one after the other, while the runs are under way."""
     fleet.until(lambda: set(dags) <= fleet.rest.dag_ids(), 120 + 2 * len(dags))
     for dag in dags:
         fleet.rest.trigger(dag)
+    for share, component in enumerate(crash, 1):
+        fleet.until(lambda share=share: len(fleet.ended(dags)) >= share * len(dags) / 8, 15 * len(dags))
+        fleet.crash(component)
     fleet.until(lambda: len(fleet.ended(dags)) == len(dags), 120 + 15 * len(dags))
     states = fleet.ended(dags)
     assert {dag for dag, state in states.items() if state != "success"} == set(), fleet.rest.import_errors()
@@ -86,7 +90,7 @@ def a_run_keeps_its_version_across_a_restart_on_the_other_worker(fleet: CeleryFl
     assert "moved.orders" not in fleet.task_logs(dag) and f"{targets[dag.rpartition('__')[2]]}.orders" in fleet.task_logs(dag)
 
 
-def story(fleet: CeleryFleet, rows: int) -> None:
+def story(fleet: CeleryFleet, rows: int, crash: tuple[str, ...] = ()) -> None:
     """One after the other, over one installation; what comes later needs what was before."""
     targets = {f"s{n}": f"d{n}" for n in range(rows)}
     dags = fleet.write_rows("many", targets)
@@ -97,8 +101,8 @@ def story(fleet: CeleryFleet, rows: int) -> None:
 
     fleet.start()
     done("started")
-    every_dag_succeeds_and_every_table_can_be_queried(fleet, dags)
-    done(f"{rows} DAGs loaded")
+    every_dag_succeeds_and_every_table_can_be_queried(fleet, dags, crash)
+    done(f"{rows} DAGs loaded, started again: {dict(fleet.restarts)}")
     both_workers_did_work(fleet, dags)
     the_doctor_finds_nothing_wrong(fleet)
     done("doctor")
@@ -109,9 +113,12 @@ def story(fleet: CeleryFleet, rows: int) -> None:
 @pytest.mark.timeout(900)
 def test_a_fleet_over_two_workers(fleet: CeleryFleet) -> None:
     story(fleet, 8)
+    assert fleet.restarts == {}
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_two_hundred_dags_over_two_workers(fleet: CeleryFleet) -> None:
-    story(fleet, 200)
+    """The API server, which all tasks report to, and the scheduler die on the way; none of the 200 runs may notice."""
+    story(fleet, 200, crash=("api-server", "scheduler"))
+    assert fleet.restarts["api-server"] >= 1 and fleet.restarts["scheduler"] >= 1

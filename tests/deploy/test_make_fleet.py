@@ -6,20 +6,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_dataops.core.errors import BusyError, UnavailableError
 from dag_factory.deployment.local import LocalFleet, new_secrets
 from dag_factory.deployment.processes import Component
+from dag_factory.deployment.restarts import code_text, plan_restart
 from dag_factory.deployment.settings import Site
 from dag_factory.sample_airflow import MARK, marked_processes
 from tests.deploy.__main__ import alone_in
 
 
-def fleet(home: Path, *components: Component) -> LocalFleet:
+def fleet(home: Path, *components: Component, **more: Any) -> LocalFleet:
     site = Site("postgresql://h/a", "redis://h", "postgresql://h/l", "http://127.0.0.1:1", "/i", "/s", "/l", "/d")
-    return LocalFleet(home, site, port=1, components=components)
+    return LocalFleet(home, site, port=1, components=components, **more)
 
 
 def test_only_one_at_a_time(tmp_path: Path) -> None:
@@ -47,17 +49,46 @@ def test_nothing_of_another_airflow_gets_into_it(tmp_path: Path, monkeypatch: py
     assert {name for name in one if one[name] != other[name]} == {path}
 
 
-def test_a_component_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:
-    made = fleet(tmp_path, Component("broken", "ends at once", ("no-such-command",)))
+def test_the_pause_before_a_restart_grows_and_there_is_an_end_of_it() -> None:
+    assert [plan_restart([float(end) for end in range(ends)]) for ends in range(1, 8)] == [1, 2, 4, 8, 16, None, None]
+    assert plan_restart([0, 1, 2, 3, 4, 600, 601]) == 16, "two are longer ago than ten minutes"
+    assert plan_restart([0, 700]) == 1
+
+
+def test_how_a_process_ended() -> None:
+    assert [code_text(code) for code in (2, -11, -9, -40)] == ["2", "-11 (SIGSEGV)", "-9 (SIGKILL)", "-40"]
+
+
+def test_a_component_that_ends_by_itself_is_started_again_and_in_the_end_told_with_its_last_words(tmp_path: Path) -> None:
+    told: list[str] = []
+    made = fleet(tmp_path, Component("broken", "ends at once", ("no-such-command",)), most_restarts=1, tell=told.append)
     made.logs.mkdir(parents=True)
     made.start()
     try:
-        with pytest.raises(UnavailableError, match=r"(?s)broken ended with 2.*invalid choice"):
-            for _ in range(600):
+        with pytest.raises(UnavailableError, match=r"(?s)broken ended with 2 .*1 times again.*invalid choice"):
+            for _ in range(3000):
                 made.check()
                 time.sleep(0.1)
     finally:
         made.stop()
+    assert made.restarts == {"broken": 1}
+    assert [line.partition(" Look at ")[0] for line in told] == [
+        "Cannot keep the broken running: it ended with 2 -> it should not end. It is started again in 1 s, as engines of "
+        "containers do (restart 1)."
+    ]
+
+
+def test_a_component_that_is_stopped_is_not_started_again(tmp_path: Path) -> None:
+    made = fleet(tmp_path, Component("broken", "ends at once", ("no-such-command",)), tell=lambda _: None)
+    made.logs.mkdir(parents=True)
+    made.start()
+    while not made._due:
+        made.check()
+        time.sleep(0.1)
+    made.stop()
+    time.sleep(1.1)
+    made.check()
+    assert made.restarts == {} and list(marked_processes(tmp_path)) == []
 
 
 def test_what_a_killed_one_left_is_ended_by_its_mark(tmp_path: Path) -> None:
