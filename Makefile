@@ -59,7 +59,7 @@ run: $(READY) ## Airflow with the sample inventory, then keep serving (ONCE=1: e
 	@exec $(BIN)/python -m dag_factory.sample run
 
 .PHONY: fleet
-fleet: $(READY) ## a production-like Airflow without containers: CeleryExecutor, two workers, PostgreSQL, Redis, S3 (docs/deploy.md)
+fleet: $(READY) ## a production-like Airflow without containers: Celery, two workers, PostgreSQL, Redis, S3, Hive Metastore (docs/deploy.md)
 	@tests/servers/install.sh
 	@exec $(BIN)/python -m tests.deploy
 

@@ -100,7 +100,7 @@ SERVERS: tuple[Server, ...] = (
         volume="/var/lib/kafka/data",
     ),
     Server(
-        "hive-metastore", "tables and partitions for catalogs of kind `hive`", "apache/hive:4.0.1", local=False,
+        "hive-metastore", "tables and partitions for catalogs of kind `hive`", "apache/hive:4.0.1", local=True,
         environment={"SERVICE_NAME": "metastore"}, volume="/opt/hive/data",
     ),
 )  # fmt: skip

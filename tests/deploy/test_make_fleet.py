@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from airflow_dataops.connections import resolve
+from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import BusyError, UnavailableError
 from dag_factory.deployment.local import LocalFleet, new_secrets
 from dag_factory.deployment.processes import Component
 from dag_factory.deployment.restarts import code_text, plan_restart
 from dag_factory.deployment.settings import Site
 from dag_factory.sample_airflow import MARK, marked_processes
-from tests.deploy.__main__ import alone_in
+from tests.deploy.__main__ import alone_in, as_variable
 
 
 def fleet(home: Path, *components: Component, **more: Any) -> LocalFleet:
@@ -89,6 +91,12 @@ def test_a_component_that_is_stopped_is_not_started_again(tmp_path: Path) -> Non
     time.sleep(1.1)
     made.check()
     assert made.restarts == {} and list(marked_processes(tmp_path)) == []
+
+
+def test_the_metastore_is_a_connection_of_the_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Connection("hms", "hive_metastore", host="127.0.0.1", port=9083, login="ann", extra={"retries": 0})
+    monkeypatch.setenv("AIRFLOW_CONN_HMS", as_variable(given))
+    assert resolve("hms") == given
 
 
 def test_what_a_killed_one_left_is_ended_by_its_mark(tmp_path: Path) -> None:
