@@ -258,7 +258,8 @@ class Batches(Protocol):
         ...
 
     def ended_below(self, table_key: str, cursor: str, low: Scalar) -> frozenset[str]:
-        """The ids of committed batches whose ranges of this cursor end below `low`: not one of their rows is at or above it."""
+        """The ids of committed batches whose ranges of this cursor end below `low`: not one of their rows is at or above it. One
+        that ends so little below that only the end of a long text tells may be missing."""
         ...
 
     def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_dataops.core.dead_letter import DeadLetter
-from airflow_dataops.core.offset import CursorRange, FileIdentity, Scalar, ends_below, range_of_json
+from airflow_dataops.core.offset import FileIdentity, Scalar
 from airflow_dataops.ledger import claims, deciding, freezing
 from airflow_dataops.ledger.base import (
     BatchContent,
@@ -19,6 +19,7 @@ from airflow_dataops.ledger.base import (
     DecisionPlan,
     PartitionName,
 )
+from airflow_dataops.ledger.cursors import surely_below
 from airflow_dataops.ledger.encoding import RECORD_COLUMNS, content_of_json, record_of_row
 from airflow_dataops.ledger.source_names import is_of, named_now
 from airflow_dataops.ledger.tables import batch
@@ -87,21 +88,19 @@ class SqlBatches:
         query = _records().where(batch.c.state.in_(("frozen", "decided")))
         if table_key is not None:
             query = query.where(batch.c.table_key == table_key)
-        return self._all(query.order_by(batch.c.table_key, batch.c.sequence))
+        return tuple(sorted(self._all(query), key=lambda record: (record.table_key, record.sequence)))
 
     def held(self, table_key: str) -> tuple[BatchContent, ...]:
-        query = sa.select(batch.c.content).where(batch.c.table_key == table_key, batch.c.state == "held")
+        query = sa.select(batch.c.sequence, batch.c.content).where(batch.c.table_key == table_key, batch.c.state == "held")
         with self._database.read() as connection:
-            return tuple(content_of_json(data) for data in connection.execute(query.order_by(batch.c.sequence)).scalars())
+            return tuple(content_of_json(row.content) for row in claims.in_sequence(connection.execute(query)))
 
     def ended_below(self, table_key: str, cursor: str, low: Scalar) -> frozenset[str]:
-        query = sa.select(batch.c.batch_id, batch.c.range).where(
-            batch.c.table_key == table_key, batch.c.state == "committed", batch.c.range_kind == "cursor"
+        query = sa.select(batch.c.batch_id).where(
+            batch.c.table_key == table_key, batch.c.state == "committed", surely_below(batch.c, cursor, low)
         )
         with self._database.read() as connection:
-            known = [(row.batch_id, range_of_json(row.range)) for row in connection.execute(query)]
-        mine = [(name, of.high) for name, of in known if isinstance(of, CursorRange) and of.cursor == cursor]
-        return frozenset(name for name, high in mine if ends_below(high, low))
+            return frozenset(connection.execute(query).scalars())
 
     def history(self, source_id: str | None = None, table_key: str | None = None, limit: int = 50) -> tuple[BatchRecord, ...]:
         query = _records()
@@ -113,9 +112,8 @@ class SqlBatches:
         return self._all(query.order_by(*newest).limit(limit))
 
     def committed_by(self, run: str, table_key: str) -> BatchRecord | None:
-        query = _records().where(batch.c.table_key == table_key, batch.c.run == run, batch.c.state.in_(("committed", "held")))
-        found = self._all(query.order_by(batch.c.sequence.desc()).limit(1))
-        return found[0] if found else None
+        of_run = self._all(_records().where(batch.c.table_key == table_key, batch.c.run == run))
+        return max((r for r in of_run if r.state in ("committed", "held")), key=lambda record: record.sequence, default=None)
 
     def root(self, table_key: str) -> str | None:
         query = sa.select(batch.c.root).where(batch.c.table_key == table_key).order_by(batch.c.sequence.desc()).limit(1)

@@ -5,7 +5,7 @@ A batch is claimed as long as it is open, frozen or decided. One table's transac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from airflow_dataops.core.errors import BusyError, FencedError, RangeError, StaleError, StopError
 from airflow_dataops.core.offset import CursorRange, FileSet, OffsetRange, range_of_json, range_to_json, scalar_of_json
 from airflow_dataops.ledger.base import WHOLE_TABLE, Claim, ClaimRequest
-from airflow_dataops.ledger.cursors import overlap
+from airflow_dataops.ledger.cursors import may_meet, overlap, range_columns
 from airflow_dataops.ledger.encoding import RECORD_COLUMNS, check_path, chunks, claim_of_row, content_id, stat_id
 from airflow_dataops.ledger.tables import batch, directory, loaded_table, source_file
 from airflow_dataops.storage.sql_database import SqlDatabase
@@ -79,8 +79,8 @@ def reclaim(
 ) -> Claim | None:
     """The rules of `Batches.reclaim`: the range stays as first claimed, even if the source has moved on (A7)."""
     lock_table(database, connection, table_key)
-    left = sa.select(batch).where(batch.c.table_key == table_key, batch.c.run == run, batch.c.state == "open")
-    row = connection.execute(left.order_by(batch.c.sequence).limit(1)).one_or_none()
+    of_run = sa.select(*RECORD_COLUMNS).where(batch.c.table_key == table_key, batch.c.run == run)
+    row = next((row for row in in_sequence(connection.execute(of_run)) if row.state == "open"), None)
     return None if row is None else _take(connection, now, row, writer, nonce, lease_seconds)
 
 
@@ -163,6 +163,12 @@ def reconsider_expiry(connection: sa.Connection, now: float, table_key: str) -> 
     connection.execute(loaded_table.update().where(where).values(expiry_due_at=now))
 
 
+def in_sequence(rows: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:
+    """A few of a table's batches, first claimed first. Asked for in this order, SQLite would rather walk through all of the
+    table's than sort them."""
+    return sorted(rows, key=lambda row: int(row.sequence))
+
+
 def scopes_meet(one: str, other: str) -> bool:
     return one == other or WHOLE_TABLE in (one, other)
 
@@ -180,7 +186,7 @@ def _in_the_way(connection: sa.Connection, request: ClaimRequest) -> list[sa.Row
     unfinished = sa.select(batch).where(batch.c.table_key == request.table_key, batch.c.state.in_(UNFINISHED))
     return [
         row
-        for row in connection.execute(unfinished.order_by(batch.c.sequence))
+        for row in in_sequence(connection.execute(unfinished))
         if scopes_meet(row.scope, request.scope)
         or (request.exclusive and row.batch_id != request.batch_id and _ranges_meet(request, row))
     ]
@@ -208,13 +214,15 @@ def _check_disjoint(connection: sa.Connection, request: ClaimRequest) -> None:
     """A11: a range is run again exactly, or not at all."""
     if not request.exclusive or not isinstance(request.range, CursorRange):
         return
-    others = sa.select(batch.c.batch_id, batch.c.state, batch.c.range_kind, batch.c.range).where(
+    columns = (batch.c.batch_id, batch.c.state, batch.c.range_kind, batch.c.range)
+    others = sa.select(*columns).where(
         batch.c.table_key == request.table_key,
-        batch.c.range_kind == "cursor",
         batch.c.batch_id != request.batch_id,
         batch.c.state.in_(("committed", "held")),
     )
-    for row in connection.execute(others):
+    same_series, *other_series, unknown = may_meet(batch.c, request.range)
+    asked = [others.where(same_series), *(others.where(series).limit(1) for series in other_series), others.where(unknown)]
+    for row in (row for query in asked for row in connection.execute(query)):
         if not _ranges_meet(request, row):
             continue
         found = (
@@ -273,7 +281,7 @@ def _open(connection: sa.Connection, now: float, request: ClaimRequest, generati
             sequence=_next(connection, request.table_key, "sequences"), run=request.run, period_key=request.period_key,
             writer=request.writer, lease_until=now, root=request.root, directory="", exclusive=request.exclusive,
             spec_fingerprint=request.spec_fingerprint, range=(read := range_to_json(request.range)), range_kind=read["kind"],
-            claimed_at=now,
+            claimed_at=now, **range_columns(request.range),
         )
     )  # fmt: skip
     row = connection.execute(sa.select(batch).where(_is(request.table_key, request.batch_id, generation))).one()

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, HoldError, StopError
 from airflow_dataops.core.offset import FileIdentity, Scalar
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan
-from airflow_dataops.ledger.claims import UNFINISHED, is_batch, lock_table, lose_directories, own_row, scopes_meet
+from airflow_dataops.ledger.claims import UNFINISHED, in_sequence, is_batch, lock_table, lose_directories, own_row, scopes_meet
 from airflow_dataops.ledger.encoding import (
     check_path,
     chunks,
@@ -136,17 +136,16 @@ def decided_names(connection: sa.Connection, of: Claim) -> tuple[str, ...]:
     query = sa.select(decision.c.name).where(
         decision.c.table_key == of.table_key, decision.c.batch_id == of.batch_id, decision.c.generation == of.generation
     )
-    return tuple(connection.execute(query.distinct().order_by(decision.c.name)).scalars())
+    return tuple(sorted(set(connection.execute(query).scalars())))
 
 
 def _check_queue(connection: sa.Connection, row: sa.Row[Any]) -> None:
     """Batches of a partition are decided in order of sequence; held ones keep their place (C1)."""
-    earlier = sa.select(batch.c.batch_id, batch.c.generation, batch.c.state, batch.c.scope).where(
-        batch.c.table_key == row.table_key,
-        batch.c.sequence < row.sequence,
-        batch.c.state.in_((*UNFINISHED, "held")),
+    waiting = sa.select(batch.c.batch_id, batch.c.generation, batch.c.sequence, batch.c.state, batch.c.scope).where(
+        batch.c.table_key == row.table_key, batch.c.state.in_((*UNFINISHED, "held"))
     )
-    found = [b for b in connection.execute(earlier.order_by(batch.c.sequence)) if scopes_meet(b.scope, row.scope)]
+    earlier = [b for b in in_sequence(connection.execute(waiting)) if b.sequence < row.sequence]
+    found = [b for b in earlier if scopes_meet(b.scope, row.scope)]
     for ahead in sorted(found, key=lambda b: b.state != "held"):
         subject = (
             f"Cannot decide batch {row.batch_id}-g{row.generation} of {row.table_key}: batch {ahead.batch_id}-g{ahead.generation} "
@@ -202,12 +201,10 @@ def _current(connection: sa.Connection, table_key: str, names: Iterable[str] | N
     query = (
         sa.select(decision.c.name, decision.c.rows, decision.c.fingerprint, decision.c.location, decision.c.directory)
         .join(partition, is_current())
-        .where(decision.c.table_key == table_key, decision.c.dropped.is_(None))
-        .order_by(decision.c.name)
+        .where(partition.c.table_key == table_key, partition.c.name >= "", decision.c.dropped.is_(None))  # as `current_decisions`
     )
-    if names is None:
-        return list(connection.execute(query))
-    return [row for chunk in chunks(names) for row in connection.execute(query.where(decision.c.name.in_(chunk)))]
+    parts = [query] if names is None else [query.where(partition.c.name.in_(chunk)) for chunk in chunks(names)]
+    return sorted((row for part in parts for row in connection.execute(part)), key=lambda row: str(row.name))
 
 
 def _finish(

@@ -98,11 +98,12 @@ def current_decisions(
         sa.select(*DECISION_COLUMNS)
         .join(partition, is_current())
         .join(schema_text, schema_text.c.schema_id == decision.c.schema_id)
-        .where(decision.c.table_key == table_key)
+        # Any name: so much said of partitions, SQLite begins with them, and not with the many decisions there are to each.
+        .where(partition.c.table_key == table_key, partition.c.name >= "")
     )
     if not with_dropped:
         query = query.where(decision.c.dropped.is_(None))
-    parts = [query] if names is None else [query.where(decision.c.name.in_(chunk)) for chunk in chunks(names)]
+    parts = [query] if names is None else [query.where(partition.c.name.in_(chunk)) for chunk in chunks(names)]
     schemas: dict[str, TableSchema] = {}  # thousands of partitions, a handful of schemas
     found: dict[str, Decision] = {}
     for part in parts:

@@ -15,7 +15,7 @@ from airflow_dataops.core.offset import (
     scalar_of_json,
 )
 from airflow_dataops.ledger.claims import lock_table
-from airflow_dataops.ledger.cursors import same
+from airflow_dataops.ledger.cursors import of_series, same
 from airflow_dataops.ledger.freezing import move_watermark
 from airflow_dataops.ledger.tables import batch, loaded_table, source_file
 from airflow_dataops.storage.sql_database import SqlDatabase
@@ -33,12 +33,11 @@ class SqlOffsets:
             return scalar_of_json(connection.execute(query).scalar())
 
     def free_from(self, table_key: str, cursor: str, top: Scalar) -> tuple[Scalar | None, Scalar | None]:
-        known = sa.select(batch.c.range).where(
-            batch.c.table_key == table_key, batch.c.range_kind == "cursor", batch.c.state.in_(("committed", "held"))
-        )
         stands = self.watermark(table_key)
+        known = sa.select(batch.c.range).where(batch.c.table_key == table_key, batch.c.state.in_(("committed", "held")))
+        asked = [known.where(of) for of in of_series(batch.c, cursor, top, stands)]
         with self._database.read() as connection:
-            ranges = [range_of_json(data) for data in connection.execute(known).scalars()]
+            ranges = [range_of_json(data) for query in asked for data in connection.execute(query).scalars()]
         low, before = free_from(stands, [r for r in ranges if isinstance(r, CursorRange) and _is_over(r, cursor, top)])
         if low is not None and not same(stands, low):  # what is committed stays so: only the watermark itself can have moved since
             with self._database.write() as connection:

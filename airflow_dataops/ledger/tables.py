@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0006", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0007", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -58,6 +58,10 @@ batch = sa.Table(
     sa.Column("spec_fingerprint", sa.Text, nullable=False),
     sa.Column("range_kind", sa.Text, nullable=False),
     sa.Column("range", JsonText, nullable=False),
+    # The range again, as the database can order it (`ledger.cursors`). NULL: claimed by a release that did not write it.
+    sa.Column("range_series", sa.Text),
+    sa.Column("range_low", sa.LargeBinary),
+    sa.Column("range_high", sa.LargeBinary),
     sa.Column("claimed_at", sa.Double, nullable=False),
     sa.Column("frozen_at", sa.Double),
     sa.Column("decided_at", sa.Double),
@@ -76,6 +80,8 @@ batch = sa.Table(
     sa.Index("ix_dataops_batch_source", "source_id", "claimed_at"),
     sa.Index("ix_dataops_batch_run", "table_key", "run"),
     sa.Index("ix_dataops_batch_period", "table_key", "period_key"),
+    # With all that is asked by it: a table's rows with their content are many pages.
+    sa.Index("ix_dataops_batch_range", "table_key", "range_series", "range_high", "range_low", "state", "batch_id"),
     # The same condition for PostgreSQL stands in the migration only: naming it here would import that dialect for every ledger.
     sa.Index(
         "ux_dataops_batch_claim",
