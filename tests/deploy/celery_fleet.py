@@ -116,8 +116,8 @@ class CeleryFleet(LocalFleet):
             newest.setdefault(run["dag_id"], run["state"])
         return {dag: newest[dag] for dag in dag_ids if newest.get(dag) in ENDED}
 
-    def until(self, condition: Callable[[], Any], seconds: float) -> float:
-        """Waits for the condition; how long it took. A failure shows what the components said last."""
+    def until(self, condition: Callable[[], Any], seconds: float, pause: float = 0.3) -> float:
+        """Waits for the condition, asked again after each `pause`; how long it took. A failure shows what was said last."""
         began = time.monotonic()
         while time.monotonic() < began + seconds:
             self.check()
@@ -126,7 +126,7 @@ class CeleryFleet(LocalFleet):
                     return time.monotonic() - began
             except UnavailableError as error:
                 print(error)  # noqa: T201 - the API server starts last
-            time.sleep(0.3)
+            time.sleep(pause)
         logs = "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.logs.glob("*.log"))
         raise AssertionError(f"not in {seconds} seconds\n{logs}")
 

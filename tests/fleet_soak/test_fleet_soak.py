@@ -19,6 +19,9 @@ from tests.servers.postgres import PostgresServer
 from tests.soak import seed
 
 MAINTENANCE = "dataops_maintenance"
+LOAD_SECONDS = 5400
+"""For the first load. What is judged is exactness, not speed: alone on the machine 10,000 rows take 3 minutes, beside seven
+others more than half an hour."""
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def soaked(folder: Path, server: PostgresServer, *, domains: int, rows_each: int
         began = time.monotonic()
         airflow.start()
         watched = Watched(inventory, airflow)
-        airflow.until(watched.exact, 1800, pause=0.2 if seconds < 60 else 5)
+        airflow.until(watched.exact, LOAD_SECONDS, pause=0.2 if seconds < 60 else 5)
         print(f"{domains * rows_each} rows loaded in {time.monotonic() - began:.1f} s")  # noqa: T201
         watched.look()
         began, killed = time.monotonic(), False
@@ -87,7 +90,7 @@ def soaked(folder: Path, server: PostgresServer, *, domains: int, rows_each: int
             time.sleep(inventory.rng.choice((0.0, 0.1, 0.5)) if seconds < 60 else inventory.rng.choice((0.1, 0.5, 2.0)))
             watched.look()
         inventory.repair()
-        took = airflow.until(watched.exact, 300)
+        took = airflow.until(watched.exact, 900)
         print(f"{inventory.edits} edits, {watched.samples} looks; exact {took:.1f} s after the last")  # noqa: T201
         last_good_stays(watched)
         return watched
@@ -131,7 +134,7 @@ def test_a_small_fleet_is_exactly_its_inventory(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(9000)
 def test_ten_thousand_rows_are_exactly_their_inventory(
     tmp_path: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
 ) -> None:
