@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import types as pt
 
-from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.dead_letter import DeadLetter, LetterForm
 from airflow_dataops.core.drift import ColumnAdded, ColumnRetyped, TableCreated, TypeWidened
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.errors import ConflictError, DriftHeldError
@@ -181,9 +181,10 @@ class _Faults:
         rows = sorted(self.lost)
         if not rows:
             return
+        form = LetterForm.of_row(self.records.schema)
         for row, raw in zip(rows, rows_to_json(self.records.take(pa.array(rows))), strict=True):
             reason, message, column = self.lost[row]
-            yield DeadLetter(reason, message, raw, self.source_file, self._offset(row), column)
+            yield DeadLetter(reason, message, raw, self.source_file, self._offset(row), column, stage="conform", form=form)
 
     def _lost_values(self, stays: Mask) -> Iterator[DeadLetter]:
         for index, rows, reason, message in self.discards:
@@ -194,7 +195,7 @@ class _Faults:
             values = json_values(self.records.column(index).take(pa.array(at)))
             places = [row if self.source_offsets is None else self._offset(row) for row in at.tolist()]
             raw = dump({"column": name, "values": [list(pair) for pair in zip(places, values, strict=True)]})
-            yield DeadLetter(reason, message, raw, self.source_file, None, name, rows=0)
+            yield DeadLetter(reason, message, raw, self.source_file, None, name, rows=0, stage="conform")
 
     def _offset(self, row: int) -> int | None:
         if self.source_offsets is None:

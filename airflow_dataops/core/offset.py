@@ -66,7 +66,21 @@ class FileSet:
     files: tuple[FileIdentity, ...]
 
 
-OffsetRange = Everything | CursorRange | FileSet
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """Dead letters of one batch that are replayed together: pairs of a letter's number in the ledger's index and how often it
+    has failed. A letter that failed again is another range, and another batch."""
+
+    batch_id: str
+    generation: int
+    letters: tuple[tuple[int, int], ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(number for number, _ in self.letters)
+
+
+OffsetRange = Everything | CursorRange | FileSet | Letters
 
 
 def scalar_to_json(value: Scalar | None) -> Any:
@@ -129,6 +143,10 @@ def range_to_json(r: OffsetRange) -> dict[str, Any]:
             "kind": "cursor", "cursor": r.cursor, "low": scalar_to_json(r.low), "high": scalar_to_json(r.high),
             "low_inclusive": r.low_inclusive, "high_inclusive": r.high_inclusive,
         }  # fmt: skip
+    if isinstance(r, Letters):
+        return {
+            "kind": "letters", "batch_id": r.batch_id, "generation": r.generation, "letters": [list(pair) for pair in r.letters],
+        }  # fmt: skip
     return {"kind": "files", "files": [[f.path, f.size, f.etag, f.content] for f in r.files]}
 
 
@@ -144,7 +162,9 @@ def range_of_json(data: dict[str, Any]) -> OffsetRange:
             )  # fmt: skip
         case "files":
             return FileSet(tuple(FileIdentity(*f) for f in data["files"]))
-    raise ValueError(f"Cannot read range of kind {data['kind']!r} -> everything, cursor or files.")
+        case "letters":
+            return Letters(data["batch_id"], data["generation"], tuple((number, times) for number, times in data["letters"]))
+    raise ValueError(f"Cannot read range of kind {data['kind']!r} -> everything, cursor, files or letters.")
 
 
 def ends_below(high: Scalar | None, low: Scalar) -> bool:

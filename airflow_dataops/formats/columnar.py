@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as pt
 
-from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.dead_letter import DeadLetter, LetterForm
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.fit import Fitted, fit
 from airflow_dataops.core.promotion import promote
@@ -105,11 +105,12 @@ def lifted(batch: pa.RecordBatch, schema: pa.Schema, path: str, first_place: int
     if not unfit_in:
         return Rows(records, places)
     bad = np.logical_or.reduce(list(unfit_in.values()))
+    form = LetterForm.of_row(batch.schema)
     dead = []
     for row, raw in zip(np.flatnonzero(bad).tolist(), rows_to_json(batch.filter(pa.array(bad))), strict=True):
         column = next(name for name, mask in unfit_in.items() if mask[row])
         message = f"the value of column {column!r} is no {schema.field(column).type}, the type that it has over all files"
-        dead.append(DeadLetter("value_out_of_range", message, raw, path, first_place + row, column))
+        dead.append(DeadLetter("value_out_of_range", message, raw, path, first_place + row, column, form=form))
     keep = pa.array(~bad)
     return Rows(records.filter(keep), places.filter(keep), tuple(dead))
 

@@ -24,6 +24,7 @@ from airflow_dataops.formats.base import FileAccess, Rows, SchemaChanged, Survey
 from airflow_dataops.formats.csv_dialect import Sniffed, are_made_up, sniff
 from airflow_dataops.formats.csv_records import Block, Spans, blocks, count_lines, spans_of
 from airflow_dataops.formats.encoding import by_content, is_valid, original_bytes
+from airflow_dataops.formats.letter_form import csv_form
 from airflow_dataops.formats.spelling import Spellings
 from airflow_dataops.formats.text_stream import TextStream
 from airflow_dataops.formats.text_types import Evidence, firm_type, is_foreign, is_kept, observe, resolve
@@ -191,7 +192,7 @@ class CsvFormat:
             problems = _problems(data, spans, name, header)
             for n, problem in problems.items():
                 record = data[spans.starts[n] : spans.ends[n]]
-                dead.append(_letter(file, stream, problem, record, int(spans.lines[n])))
+                dead.append(_letter(file, opened, problem, record, int(spans.lines[n])))
             data, spans = _without(data, spans, sorted(problems))
         if name != "utf-8" and not data.isascii():
             data = data.decode(name).encode()
@@ -208,7 +209,7 @@ class CsvFormat:
             for number, found in bad:
                 message = f"{found} fields where the table has {sniffed.width}"
                 raw = block.data[spans.starts[number - 1] : spans.ends[number - 1]]
-                dead.append(_letter(file, stream, ("ragged_row", message), raw, int(spans.lines[number - 1])))
+                dead.append(_letter(file, opened, ("ragged_row", message), raw, int(spans.lines[number - 1])))
         return parsed
 
     def _text_columns(self, data: bytes, sniffed: Sniffed) -> tuple[pa.RecordBatch, list[tuple[int, int]]]:
@@ -298,7 +299,7 @@ class CsvFormat:
         for row, line, start, end in zip(rows.tolist(), lines.tolist(), starts, ends, strict=True):
             column = next(name for name, mask in misfit_of.items() if mask[row])
             problem = "value_does_not_fit", f"the text of column {column!r} is no {schema.field(column).type}"
-            dead.append(_letter(file, opened.stream, problem, parsed.block.data[start:end], line, column))
+            dead.append(_letter(file, opened, problem, parsed.block.data[start:end], line, column))
         return dead
 
 
@@ -382,9 +383,14 @@ def _check_names(names: tuple[str, ...], path: str, encoding: str) -> None:
 
 
 def _letter(
-    file: FileAccess, stream: TextStream, problem: tuple[str, str], raw: bytes, line: int, column: str | None = None
+    file: FileAccess, opened: _Opened, problem: tuple[str, str], raw: bytes, line: int, column: str | None = None
 ) -> DeadLetter:
-    return DeadLetter(*problem, original_bytes(raw, stream.encoding), file.path, line, column)
+    encoding = opened.stream.encoding
+    if opened.sniffed is None:
+        raise ValueError(f"{file.path}: a record of a file without any")
+    # A header is no record, and must not become one where all columns are text.
+    form = csv_form(opened.names, opened.sniffed.dialect, encoding.name) if problem[0] != "repeated_header" else None
+    return DeadLetter(*problem, original_bytes(raw, encoding), file.path, line, column, form=form)
 
 
 def _places(parsed: _Parsed) -> pa.Array:

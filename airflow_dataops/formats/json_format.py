@@ -31,6 +31,7 @@ from airflow_dataops.formats.json_values import (
     is_kept_json,
     resolve_json,
 )
+from airflow_dataops.formats.letter_form import json_form
 from airflow_dataops.formats.spelling import Spellings
 from airflow_dataops.formats.text_stream import TextStream
 
@@ -309,4 +310,5 @@ def _is_mangled(raw: bytes) -> bool:
 def _letter(
     path: str, stream: TextStream, reason: str, message: str, raw: bytes, place: int, column: str | None = None
 ) -> DeadLetter:
-    return DeadLetter(reason, message, original_bytes(raw, stream.encoding), path, place, column)
+    form = json_form(stream.encoding.name)
+    return DeadLetter(reason, message, original_bytes(raw, stream.encoding), path, place, column, form=form)

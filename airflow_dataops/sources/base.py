@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.offset import FileIdentity, OffsetRange, Scalar
+from airflow_dataops.core.privacy import Action
 from airflow_dataops.core.schema import TableSchema
 
 
@@ -122,3 +123,19 @@ class Source(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class TextSource(Protocol):
+    """A source whose records are text, which only its own parser can read: also from a dead letter. Needs nothing of the outside
+    system."""
+
+    def read_letter(self, letter: DeadLetter, expected: Mapping[str, pa.DataType]) -> Batch:
+        """One row in source names, or one dead letter. `expected`: column → the type it has to have."""
+        ...
+
+    def hide_letter(
+        self, letter: DeadLetter, actions: Mapping[str, Action], types: Mapping[str, pa.DataType], key: bytes | None
+    ) -> DeadLetter:
+        """The letter without the values that privacy hides: replaced by column where the record can be cut, else withheld."""
+        ...

@@ -9,12 +9,15 @@ import pyarrow as pa
 import xxhash
 
 from airflow_dataops.core.connection import Connection
+from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import ConflictError, DataOpsError, InventoryError, ProofError
 from airflow_dataops.core.offset import CursorRange, FileIdentity, FileSet, Scalar
 from airflow_dataops.core.options import FilesOptions, files_options
+from airflow_dataops.core.privacy import Action
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.formats import FileAccess, FileFormat, SchemaChanged, Survey, Tally, family_of, open_format
+from airflow_dataops.formats.letter_text import LetterText
 from airflow_dataops.formats.spelling import Spellings, respelled
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved, SourceTable
 from airflow_dataops.sources.files_tables import Place, place_of
@@ -157,6 +160,15 @@ class FilesSource:
         if key not in self._heads:
             self._heads[key] = look()
         return self._heads[key]
+
+    def read_letter(self, letter: DeadLetter, expected: Mapping[str, pa.DataType]) -> Batch:
+        rows = LetterText(self._options).read(letter, expected)
+        return Batch(rows.records, rows.dead_letters, letter.source_file, rows.places)
+
+    def hide_letter(
+        self, letter: DeadLetter, actions: Mapping[str, Action], types: Mapping[str, pa.DataType], key: bytes | None
+    ) -> DeadLetter:
+        return LetterText(self._options).hide(letter, actions, types, key)
 
     def close(self) -> None:
         """Nothing is held open between calls."""

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as pt
 
-from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.dead_letter import DeadLetter, LetterForm
 from airflow_dataops.core.decimal_text import decimal_of, parses_exactly
+from airflow_dataops.core.row_json import json_values
 from airflow_dataops.sources.base import Batch
 from airflow_dataops.sources.sql.database import RawColumn, SqlColumn
 from airflow_dataops.sources.sql.values import (
@@ -58,7 +59,7 @@ def decode(table: str, columns: Sequence[SqlColumn], raw: Sequence[RawColumn], s
         return Batch(records)
     keep = np.ones(records.num_rows, dtype=bool)
     keep[list(misfits)] = False
-    letters = tuple(_letter(table, columns, raw, row, misfits[row]) for row in sorted(misfits))
+    letters = tuple(_letter(table, columns, records, raw, row, misfits[row]) for row in sorted(misfits))
     return Batch(records.filter(pa.array(keep)), letters)
 
 
@@ -236,9 +237,13 @@ def _guarded(values: RawColumn, guard: RawColumn, misfits: Misfits) -> RawColumn
 
 
 def _letter(
-    table: str, columns: Sequence[SqlColumn], raw: Sequence[RawColumn], row: int, found: list[tuple[str, Unfit]]
-) -> DeadLetter:
-    record = {c.name: json_value(values[row]) for c, values in zip(columns, raw, strict=True)}
+    table: str, columns: Sequence[SqlColumn], records: pa.RecordBatch, raw: Sequence[RawColumn], row: int,
+    found: list[tuple[str, Unfit]],
+) -> DeadLetter:  # fmt: skip
+    """The row with each value that was read as its type has it, and those that were not as the driver gave them."""
+    unread = {name for name, _ in found}
+    typed = {c.name: json_values(values)[0] for c, values in zip(columns, records.slice(row, 1).columns, strict=True)}
+    given = {c.name: json_value(values[row]) for c, values in zip(columns, raw, strict=True) if c.name in unread}
     why = "; ".join(f"{name} holds {unfit.why}" for name, unfit in found)
     declared = {c.name: c.declared for c in columns}
     name, first = found[0]
@@ -246,8 +251,9 @@ def _letter(
         reason=first.reason,
         message=f"Cannot read a row of {table}: {why} -> {declared[name]} as declared. Correct it at the source, or cast it "
         "in `read.query`.",
-        raw=json.dumps(record, ensure_ascii=False).encode(),
+        raw=json.dumps(typed | given, ensure_ascii=False).encode(),
         column=name,
+        form=LetterForm.of_row(pa.schema([f for f in records.schema if f.name not in unread]), tuple(sorted(unread))),
     )
 
 
