@@ -18,6 +18,10 @@ from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.offset import FileIdentity, FileSet, OffsetRange, Scalar
 from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
+from airflow_dataops.ledger.dead_letters_base import NOT_LISTED as NOT_LISTED
+from airflow_dataops.ledger.dead_letters_base import DeadLetters as DeadLetters
+from airflow_dataops.ledger.dead_letters_base import LetterFile as LetterFile
+from airflow_dataops.ledger.dead_letters_base import LetterRecord as LetterRecord
 from airflow_dataops.ledger.partitions_base import Dropped as Dropped
 from airflow_dataops.ledger.partitions_base import PartitionRecord as PartitionRecord
 from airflow_dataops.ledger.partitions_base import Partitions
@@ -210,10 +214,13 @@ class Batches(Protocol):
         ...
 
     def freeze(
-        self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter], lease_seconds: float = 300.0
-    ) -> Claim:
+        self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter], lease_seconds: float = 300.0,
+        letter_file: LetterFile | None = None,
+    ) -> Claim:  # fmt: skip
         """*tx* attempt is mine, state open → frozen, and the lease prolonged; FencedError otherwise. Dead letters are indexed
-        (masked, capped preview) with the batch, in the same transaction. Returns the claim with state and content set."""
+        (masked, capped preview) with the batch, in the same transaction; those of a replay that failed again get one attempt more,
+        its others wait for its commit (StaleError when one of them is not open any more). Returns the claim with state and
+        content set."""
         ...
 
     def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
@@ -275,7 +282,7 @@ class Batches(Protocol):
         ...
 
     def of_period(self, table_key: str, period_key: str) -> tuple[BatchRecord, ...]:
-        """Committed batches of a period, newest generation of each, in order of sequence."""
+        """Committed batches of a period, newest generation of each, in order of sequence; no replays of dead letters."""
         ...
 
 
@@ -384,13 +391,11 @@ class Drift(Protocol):
 
 
 class Outbox(Protocol):
-    """Asset events that wait to be told, and dead letters as screens show them."""
+    """Asset events that wait to be told."""
 
     def pending_assets(self, source_id: str) -> tuple[tuple[int, Mapping[str, Any]], ...]: ...
 
     def assets_told(self, ids: Sequence[int]) -> None: ...
-
-    def dead_letters(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]: ...
 
 
 class Runs(Protocol):
@@ -465,6 +470,7 @@ class Ledger(Protocol):
     offsets: Offsets
     drift: Drift
     outbox: Outbox
+    dead_letters: DeadLetters
     runs: Runs
     tables: KnownTables
     freshness: Freshness

@@ -20,6 +20,7 @@ from airflow_dataops.ledger.base import (
     PartitionName,
 )
 from airflow_dataops.ledger.cursors import surely_below
+from airflow_dataops.ledger.dead_letters_base import LetterFile
 from airflow_dataops.ledger.encoding import RECORD_COLUMNS, content_of_json, record_of_row
 from airflow_dataops.ledger.source_names import is_of, named_now
 from airflow_dataops.ledger.tables import batch
@@ -53,10 +54,12 @@ class SqlBatches:
             claims.renew(self._database, connection, self._clock(), claim, lease_seconds)
 
     def freeze(
-        self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter], lease_seconds: float = 300.0
-    ) -> Claim:
+        self, claim: Claim, content: BatchContent, dead_letters: Sequence[DeadLetter], lease_seconds: float = 300.0,
+        letter_file: LetterFile | None = None,
+    ) -> Claim:  # fmt: skip
+        given = (claim, content, dead_letters, lease_seconds, letter_file)
         with self._database.write() as connection:
-            return freezing.freeze(self._database, connection, self._clock(), claim, content, dead_letters, lease_seconds)
+            return freezing.freeze(self._database, connection, self._clock(), *given)
 
     def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
         with self._database.write() as connection:
@@ -130,8 +133,9 @@ class SqlBatches:
             newer.c.generation > batch.c.generation,
         )
         query = _records().where(
-            batch.c.table_key == table_key, batch.c.period_key == period_key, batch.c.state == "committed", ~later.exists()
-        )
+            batch.c.table_key == table_key, batch.c.period_key == period_key, batch.c.state == "committed", ~later.exists(),
+            batch.c.range_kind != "letters",
+        )  # fmt: skip
         return self._all(query.order_by(batch.c.sequence))
 
     def _all(self, query: sa.Select[Any]) -> tuple[BatchRecord, ...]:

@@ -11,10 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_dataops.core.errors import BusyError, FencedError, RangeError, StaleError, StopError
-from airflow_dataops.core.offset import CursorRange, FileSet, OffsetRange, range_of_json, range_to_json, scalar_of_json
+from airflow_dataops.core.offset import CursorRange, FileSet, Letters, OffsetRange, range_of_json, range_to_json, scalar_of_json
 from airflow_dataops.ledger.base import WHOLE_TABLE, Claim, ClaimRequest
 from airflow_dataops.ledger.cursors import may_meet, overlap, range_columns
 from airflow_dataops.ledger.encoding import RECORD_COLUMNS, check_path, chunks, claim_of_row, content_id, stat_id
+from airflow_dataops.ledger.replaying import check_open
 from airflow_dataops.ledger.tables import batch, directory, loaded_table, source_file
 from airflow_dataops.storage.sql_database import SqlDatabase
 
@@ -266,6 +267,8 @@ def _open(connection: sa.Connection, now: float, request: ClaimRequest, generati
     _check_watermark(connection, request)
     _check_disjoint(connection, request)
     _check_files(connection, request)
+    if isinstance(request.range, Letters):
+        check_open(connection, request.table_key, request.range)
     newest = generations[0] if generations else None
     if newest is not None and newest.scope == request.scope and newest.state == "abandoned":
         return _take(

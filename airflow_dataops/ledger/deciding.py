@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, HoldError, StopError
 from airflow_dataops.core.offset import FileIdentity, Scalar
+from airflow_dataops.ledger import replaying
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan
 from airflow_dataops.ledger.claims import UNFINISHED, in_sequence, is_batch, lock_table, lose_directories, own_row, scopes_meet
 from airflow_dataops.ledger.encoding import (
@@ -213,6 +214,7 @@ def _finish(
 ) -> None:  # fmt: skip
     connection.execute(batch.update().where(is_batch(row)).values(state="committed", committed_at=now, ended_at=now))
     lose_directories(connection, now, row)
+    replaying.committed(connection, now, row)
     where = loaded_table.c.table_key == row.table_key
     connection.execute(loaded_table.update().where(where).values(committed_at=now))
     if watermark is not None:

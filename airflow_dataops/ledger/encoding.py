@@ -152,6 +152,12 @@ def chunks(names: Iterable[str]) -> Iterable[list[str]]:
     return (distinct[i : i + ROWS_PER_STATEMENT] for i in range(0, len(distinct), ROWS_PER_STATEMENT))
 
 
+def chunks_of(ids: Iterable[int]) -> Iterable[list[int]]:
+    """Distinct numbers in order, as many at a time as one statement can bind."""
+    distinct = sorted(set(ids))
+    return (distinct[i : i + ROWS_PER_STATEMENT] for i in range(0, len(distinct), ROWS_PER_STATEMENT))
+
+
 def lies_in(path: str, directory: str) -> bool:
     """Whether the path is this directory or lies below it."""
     return path == directory or path.startswith(f"{directory}/")

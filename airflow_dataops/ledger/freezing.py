@@ -5,9 +5,8 @@ Each function runs inside one write transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,29 +17,30 @@ from airflow_dataops.core.errors import StopError
 from airflow_dataops.core.offset import (
     FileIdentity,
     FileSet,
+    Letters,
     Scalar,
     moves_watermark,
     range_of_json,
     scalar_of_json,
     scalar_to_json,
 )
+from airflow_dataops.ledger import replaying
 from airflow_dataops.ledger.base import BatchContent, Claim
 from airflow_dataops.ledger.claims import is_batch, own_row
 from airflow_dataops.ledger.cursors import same
+from airflow_dataops.ledger.dead_letters_base import LetterFile
 from airflow_dataops.ledger.encoding import check_path, claim_of_row, content_id, content_to_json, lies_in, stat_id
-from airflow_dataops.ledger.tables import batch, dead_letter, directory, loaded_table, source_file
-from airflow_dataops.storage.sql_database import ROWS_PER_STATEMENT, SqlDatabase
-
-PREVIEW_CHARACTERS = 200
-MESSAGE_CHARACTERS = 500
+from airflow_dataops.ledger.tables import batch, directory, loaded_table, source_file
+from airflow_dataops.storage.sql_database import SqlDatabase
 
 
 def freeze(
     database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, content: BatchContent,
-    letters: Sequence[DeadLetter], lease_seconds: float,
+    letters: Sequence[DeadLetter], lease_seconds: float, letter_file: LetterFile | None = None,
 ) -> Claim:  # fmt: skip
     """The rules of `Batches.freeze`. ProofError when the accounting does not add up, StopError when something was staged
-    outside this attempt's directories (then nothing could ever tell who may delete it)."""
+    outside this attempt's directories (then nothing could ever tell who may delete it), StaleError when a letter of a replay is
+    not open any more."""
     row = own_row(database, connection, held, "freeze", ("open",))
     content.accounting.prove(held.object_name)
     own = own_directories(connection, held, held.attempt)
@@ -60,9 +60,9 @@ def freeze(
             source_fingerprint=content.source_fingerprint, lease_until=now + lease_seconds,
         )
     )  # fmt: skip
-    rows = _letter_rows(row, now, letters)
-    while chunk := list(islice(rows, ROWS_PER_STATEMENT)):
-        connection.execute(dead_letter.insert(), chunk)
+    replaying.index(connection, now, row, letters, letter_file)
+    if isinstance(held.range, Letters):
+        replaying.froze(connection, now, row, held.range, [letter for letter in letters if letter.letter is not None])
     return claim_of_row(connection.execute(sa.select(batch).where(is_batch(row))).one(), held.writer, asked=held.asked)
 
 
@@ -119,22 +119,3 @@ def own_directories(connection: sa.Connection, held: Claim, attempt: int | None 
         directory.c.generation == held.generation,
     )
     return tuple(connection.execute(query if attempt is None else query.where(directory.c.attempt == attempt)).scalars())
-
-
-def masked(raw: bytes) -> str:
-    """The shape of a record without its values: letters become x, digits 9, what cannot be shown a dot; capped.
-
-    Delimiters and quotes stay, because they are what is mostly wrong."""
-    text = raw[: 4 * PREVIEW_CHARACTERS].decode("utf-8", "replace")[:PREVIEW_CHARACTERS]
-    shown = ("9" if c.isnumeric() else "x" if c.isalpha() else c if c.isascii() and c.isprintable() else "." for c in text)
-    return "".join(shown) + ("…" if len(raw) > len(text.encode()) else "")
-
-
-def _letter_rows(row: sa.Row[Any], now: float, letters: Sequence[DeadLetter]) -> Iterator[dict[str, Any]]:
-    for letter in letters:
-        yield {
-            "table_key": row.table_key, "source_id": row.source_id, "batch_id": row.batch_id, "generation": row.generation,
-            "attempt": row.attempt, "state": "open", "reason": letter.reason, "message": letter.message[:MESSAGE_CHARACTERS],
-            "preview": masked(letter.raw), "raw_bytes": len(letter.raw), "source_file": letter.source_file,
-            "source_offset": letter.source_offset, "column_name": letter.column, "rows": letter.rows, "recorded_at": now,
-        }  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from airflow_dataops.ledger.base import Ledger
 from airflow_dataops.ledger.batches import SqlBatches
+from airflow_dataops.ledger.dead_letters import SqlDeadLetters
 from airflow_dataops.ledger.decisions import SqlDecisions
 from airflow_dataops.ledger.directories import SqlDirectories
 from airflow_dataops.ledger.drift import SqlDrift
@@ -38,6 +39,7 @@ class SqlLedger(Ledger):
         self.offsets = SqlOffsets(self._database)
         self.drift = SqlDrift(self._database, clock)
         self.outbox = SqlOutbox(self._database, clock)
+        self.dead_letters = SqlDeadLetters(self._database, clock)
         self.runs = SqlRuns(self._database, clock)
         self.requests = SqlRequests(self._database, clock)
         self.tables = SqlKnownTables(self._database, clock)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0007", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0008", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -259,6 +259,37 @@ dead_letter = sa.Table(
     sa.Column("column_name", JsonText),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("recorded_at", sa.Double, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False, server_default="read"),
+    # Where the record is: the file in the dead-letter place (one that ends with / stands for the only file in that folder), and
+    # its number in there. `letters` > 1: this entry stands for so many records from there on, which have no entry of their own yet.
+    sa.Column("file", sa.Text),
+    sa.Column("place", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("letters", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column("can_replay", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("withheld", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("schema_fingerprint", sa.Text),
+    sa.Column("attempts", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column("last_seen_at", sa.Double),
+    sa.Column("replay_batch_id", sa.Text),
+    sa.Column("changed_by", JsonText),
+    sa.Column("changed_at", sa.Double),
+    sa.Column("why", JsonText),
+    sa.Index("ix_dataops_dead_letter_batch", "table_key", "batch_id", "generation"),
+    sa.Index("ix_dataops_dead_letter_replay", "table_key", "replay_batch_id"),
+    sa.Index("ix_dataops_dead_letter_file", "file"),
+)
+
+# Every file of dead letters that an attempt has begun; the only ground on which any of them is deleted. `expired_at`: since
+# when its letters count as expired; `forgotten_at`: since when it is deleted.
+letter_file = sa.Table(
+    "dataops_letter_file",
+    metadata,
+    sa.Column("file", sa.Text, primary_key=True),
+    sa.Column("table_key", sa.Text, nullable=False),
+    sa.Column("source_id", sa.Text, nullable=False, index=True),
+    sa.Column("begun_at", sa.Double, nullable=False),
+    sa.Column("expired_at", sa.Double),
+    sa.Column("forgotten_at", sa.Double),
 )
 
 # How each table fared in each run, failed ones included.

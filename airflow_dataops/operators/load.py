@@ -10,7 +10,7 @@ from airflow.sdk import AssetAlias
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.operators.assets import announce
 from airflow_dataops.operators.errors import to_airflow
-from airflow_dataops.operators.notify import notify_held
+from airflow_dataops.operators.notify import notify_held, notify_limit
 from airflow_dataops.operators.run import run_of
 from airflow_dataops.operators.step import StepOperator
 
@@ -48,6 +48,8 @@ class LoadOperator(StepOperator):
                 self.log_table(table)
             held = [table.target for table in result.tables if table.outcome == "held"]
             notify_held(self.row, context, held, f"in period {run.period.key}")
+            reached = {t.target: t.error or "" for t in result.failures if t.error_code == "limit"}
+            notify_limit(self.row, context, reached)
             alias = next((o for o in self.outlets if isinstance(o, AssetAlias)), None)
             if alias is not None:
                 announce(self.row, edges.ledger, run.period, self.pack, context["outlet_events"][alias])

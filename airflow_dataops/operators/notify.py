@@ -57,6 +57,20 @@ def notify_held(spec: PipelineSpec, context: Context, targets: Sequence[str], wh
         tell(spec.notify, {**_message("drift_held", spec.id, context, text), "tables": list(targets)})
 
 
+def notify_limit(spec: PipelineSpec, context: Context, reached: Mapping[str, str]) -> None:
+    """Tells that tables failed by a limit of their row (dead letters above all), and why: target → our own error text."""
+    if reached and spec.notify:
+        text = " ".join(f"{target}: {why}" for target, why in reached.items())
+        tell(spec.notify, {**_message("limit_reached", spec.id, context, text), "tables": list(reached)})
+
+
+def notify_expired(spec: PipelineSpec, context: Context, letters: int) -> None:
+    """Tells that the retention of dead letters is over which nobody had replayed or discarded."""
+    if letters and spec.notify:
+        text = f"{letters} dead letters expired that nobody had replayed or discarded. Their records are deleted."
+        tell(spec.notify, _message("dead_letters_expired", spec.id, context, text))
+
+
 def notify_late(spec: PipelineSpec, context: Context, ages: Mapping[str, int]) -> bool:
     """Logs tables that are older than `freshness_seconds` (name → age), and tells it. False when nobody could be reached."""
     for target, age in ages.items():

@@ -23,6 +23,7 @@ from airflow_dataops.operators.onboard import (
     ProposeOperator,
 )
 from airflow_dataops.operators.partition_sync import PartitionSyncOperator
+from airflow_dataops.operators.replay import ReplayOperator
 from airflow_dataops.operators.step import StepOperator
 from airflow_dataops.operators.sweep import SweepOperator
 from airflow_dataops.operators.verify import FingerprintOperator
@@ -83,6 +84,7 @@ def _operators() -> str:
     ]
     tasks: dict[str, type[StepOperator]] = {
         "discover": DiscoverOperator, "drift_sync": DriftSyncOperator, "load": LoadOperator, "verify": FingerprintOperator,
+        "replay": ReplayOperator,
     }  # fmt: skip
     for task_id, operator in tasks.items():
         lines += [f"## {operator.__name__}", "", f"Task `{task_id}`, `{operator.__module__}`.", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.hooks.edges import EdgesHook
 from airflow_dataops.operators.errors import to_airflow
 from airflow_dataops.operators.fleet import FleetOperator
-from airflow_dataops.operators.notify import notify_held
+from airflow_dataops.operators.notify import notify_expired, notify_held
 from airflow_dataops.settings import load_settings
 
 if TYPE_CHECKING:
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 
 class SweepOperator(FleetOperator):
     """Finishes what dead runs left decided or proved, shows readers what is decided, and deletes what was replaced, for every
-    table of the inventory that the ledger knows to be not at rest. Tables of retired sources are marked in the catalog. No source
-    has to be up.
+    table of the inventory that the ledger knows to be not at rest; dead letters go when their retention is over. Tables of
+    retired sources are marked in the catalog. No source has to be up.
 
     A batch that a live run holds is left alone. Every failing table is reported, then the task fails.
     """
 
     def run_step(self, context: Context) -> None:
         from airflow_dataops.ledger import open_ledger
+        from airflow_dataops.steps.letter_expiry import expire_letters
         from airflow_dataops.steps.retired import mark_retired
         from airflow_dataops.steps.sweep import sweep
 
@@ -41,6 +43,7 @@ class SweepOperator(FleetOperator):
         ledger = open_ledger(load_settings(self.settings).ledger)
         try:
             result = sweep(fleet.rows, ledger, opened)
+            expired = expire_letters(fleet.rows, ledger, opened, time.time())
             marked = mark_retired(ledger, opened)
         finally:
             ledger.close()
@@ -52,12 +55,17 @@ class SweepOperator(FleetOperator):
                 )  # fmt: skip
         for spec in fleet.rows:
             notify_held(spec, context, [t.target for t in result.tables if t.source_id == spec.id and t.held], "by a run that died")
+        for one in expired:
+            self.log.info("dead letters of %s: %s files deleted, %s letters unheeded", one.source_id, one.files, one.unheeded)
+            notify_expired(next(spec for spec in fleet.rows if spec.id == one.source_id), context, one.unheeded)
         if result.strangers:
             self.log.warning("sources without a row that the ledger has work of: %s", ", ".join(result.strangers))
         if marked.tables:
             self.log.info("tables that say now whether their source is retired: %s", ", ".join(marked.tables))
         for source_id, why in marked.failed.items():
             self.log.warning("the tables of %s do not say yet whether it is retired: %s", source_id, why)
+        if undone := [one for one in expired if one.error]:
+            self.log.warning("dead letters that could not be expired: %s", "; ".join(f"{o.source_id} ({o.error})" for o in undone))
         if result.failures:
             named = "; ".join(f"{t.target} ({t.error_code}: {t.error})" for t in result.failures[:5])
             more = f"; and {len(result.failures) - 5} more" if len(result.failures) > 5 else ""

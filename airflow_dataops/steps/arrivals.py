@@ -4,13 +4,13 @@ not late ones where the row says so (`target.late: reject`). Both are counted; l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.dead_letter import DeadLetter, LetterForm
 from airflow_dataops.core.errors import InventoryError, RangeError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
 from airflow_dataops.core.offset import CursorRange, OffsetRange, Scalar
@@ -89,8 +89,9 @@ def _seconds(table: TableSpec, low: Scalar) -> float:
     )
 
 
-def late_letters(rows: pa.RecordBatch, names: Mapping[str, str]) -> tuple[DeadLetter, ...]:
-    """Dead letters of rows as they would have been stored. `names`: source name → lake name."""
+def late_letters(rows: pa.RecordBatch, names: Mapping[str, str], hidden: Mapping[str, str]) -> tuple[DeadLetter, ...]:
+    """Dead letters of rows as they would have been stored. `names`: source name → lake name; `hidden`: lake name → how the column
+    is hidden (`core.comparison.hiding`)."""
     source = {lake: name for name, lake in names.items()}
     data = [i for i, name in enumerate(rows.schema.names) if name not in STANDARD_COLUMNS]
     plain = rows.select(data).rename_columns([source.get(rows.schema.names[i], rows.schema.names[i]) for i in data])
@@ -98,4 +99,6 @@ def late_letters(rows: pa.RecordBatch, names: Mapping[str, str]) -> tuple[DeadLe
         "Cannot store the row: its partition was over before the range that was read -> one that is still open. `target.late` is "
         "`reject`. Replay it, or let late rows in (`target.late: merge`)."
     )
-    return tuple(DeadLetter("late", why, raw) for raw in rows_to_json(plain))
+    marks = {source.get(name, name): mark for name, mark in hidden.items() if source.get(name, name) in plain.schema.names}
+    form = replace(LetterForm.of_row(plain.schema), hidden=marks)
+    return tuple(DeadLetter("late", why, raw, stage="conform", form=form) for raw in rows_to_json(plain))

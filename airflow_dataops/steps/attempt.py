@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from airflow_dataops.catalog.base import CatalogTable
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.comparison import hiding
 from airflow_dataops.core.dead_letter import DeadLetter
@@ -16,27 +17,30 @@ from airflow_dataops.core.drift import TableCreated
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.errors import LimitError, ProofError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS, Fingerprint
-from airflow_dataops.core.offset import CursorRange
+from airflow_dataops.core.offset import CursorRange, Letters
 from airflow_dataops.core.partition import period_value, split
 from airflow_dataops.core.period import Period
-from airflow_dataops.core.privacy import plan_privacy, privacy_schema
-from airflow_dataops.core.schema import Column, TableSchema
+from airflow_dataops.core.privacy import Action, plan_privacy, privacy_schema
+from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.standards import BATCH_ID, standard_columns
 from airflow_dataops.core.table_spec import TableSpec
-from airflow_dataops.ledger.base import BatchContent, Claim, Decision, StagedPartition
+from airflow_dataops.ledger.base import BatchContent, Claim, Decision, LetterFile, StagedPartition
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved
 from airflow_dataops.steps.arrivals import Arrivals, late_letters
 from airflow_dataops.steps.build import refuse_mixed
 from airflow_dataops.steps.keys import KeyedRows
 from airflow_dataops.steps.lease import Lease
-from airflow_dataops.steps.overlap import known_rows, read_range
+from airflow_dataops.steps.letter_file import DeadLetterFile
+from airflow_dataops.steps.letters import LettersReading, read_again, text_source
+from airflow_dataops.steps.overlap import KnownRows, known_rows, read_range, stored_since
 from airflow_dataops.steps.run import Edges, Progress
 from airflow_dataops.steps.shape import Shaper
-from airflow_dataops.steps.stage import DeadLetterFile, PartitionFiles, Values, WrittenPartition
+from airflow_dataops.steps.stage import PartitionFiles, Values, WrittenPartition
 from airflow_dataops.steps.staged_as import staged_traits
 from airflow_dataops.steps.target import (
     current_table,
     data_schema,
+    expected_schema,
     keys_fix_partition,
     refuse_hidden,
     staging_plan,
@@ -55,6 +59,7 @@ class Staged:
 
     content: BatchContent
     dead_letters: tuple[DeadLetter, ...]
+    letter_file: LetterFile | None
     drift: DriftPlan
     observed: TableSchema
 
@@ -78,7 +83,8 @@ class _Attempt:
     def __init__(self, table: TableSpec, claim: Claim, period: Period, edges: Edges, restart: int) -> None:
         self.table, self.claim, self.period, self.edges = table, claim, period, edges
         self.directory = claim.directory if not restart else f"{claim.directory}/r{restart}"
-        self.letters = DeadLetterFile(edges.dead_letters, f"{claim.directory}/dead-{restart:03d}.parquet", table, claim.batch_id)
+        self.letters = DeadLetterFile(table, claim, edges, f"dead-{restart:03d}")
+        self.again: list[DeadLetter] = []
         self.files: PartitionFiles | None = None
         self.keyed: KeyedRows | None = None
         self.arrivals: Arrivals | None = None
@@ -88,34 +94,31 @@ class _Attempt:
     def stage(self, inferred: TableSchema | None) -> Staged:
         table, edges = self.table, self.edges
         current = current_table(edges, table)
-        request = ReadRequest(
-            table=table.source_table,
-            range=read_range(table, self.claim.range) if isinstance(self.claim.range, CursorRange) else self.claim.range,
-            batch_rows=table.read.batch_rows,
-            query=table.read.query,
-            expected=inferred or _expected(data_schema(current), edges.ledger.drift.schema(table.key), table),
-            isolation=table.read.isolation,
-        )
-        reading = edges.source.read(request)
+        reading = self._reading(current, inferred)
         try:
             actions = plan_privacy(reading.schema.names, table.privacy)
             refuse_hidden(table, actions)
-            observed = privacy_schema(reading.schema, actions)
+            is_hidden = isinstance(reading, LettersReading)
+            observed = reading.schema if is_hidden else privacy_schema(reading.schema, actions)
             drift, plan = staging_plan(table, current, observed)
-            shaper = Shaper(table, plan, actions, edges.privacy_key, self.claim.batch_id, int(edges.clock() * 1_000_000))
+            shaper = Shaper(
+                table, plan, dict.fromkeys(actions, "keep") if is_hidden else actions, edges.privacy_key, self.claim.batch_id,
+                int(edges.clock() * 1_000_000), text_source(edges.source),
+            )  # fmt: skip
+            self.letters.schema_fingerprint = reading.schema.fingerprint
             given = {plan.names[name]: action for name, action in actions.items() if name in plan.names}
             self.hidden = hiding(plan.schema.names, given, edges.privacy_key)
-            shaper.known = known_rows(table, self.claim, plan, actions, edges, held=bool(drift.hold))
+            shaper.known = self._known(reading, plan, actions, held=bool(drift.hold))
             if not drift.hold:
                 refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
                 if table.write.mode == "merge":
                     self.keyed = KeyedRows(table, plan.names)
             self._write(reading, shaper, is_held=bool(drift.hold))
             written = self._deduplicated(shaper)
-            if not _discards_table(drift):
+            if self._is_limited(drift):
                 self._check_limits(shaper)
             content = self._prove(reading, shaper, written, drift)
-            return Staged(content, tuple(self.letters.kept), drift, observed)
+            return Staged(content, (*self.letters.kept, *self.again), self.letters.indexed, drift, observed)
         except LimitError:
             self.letters.close()  # what failed is what a person now wants to see
             self._abort()
@@ -127,18 +130,50 @@ class _Attempt:
         finally:
             reading.close()
 
+    def _reading(self, current: CatalogTable | None, inferred: TableSchema | None) -> Reading:
+        table, edges, claimed = self.table, self.edges, self.claim.range
+        if isinstance(claimed, Letters):
+            return read_again(table, claimed, current, edges, self.lease.keep)
+        return edges.source.read(
+            ReadRequest(
+                table=table.source_table,
+                range=read_range(table, claimed) if isinstance(claimed, CursorRange) else claimed,
+                batch_rows=table.read.batch_rows,
+                query=table.read.query,
+                expected=inferred or expected_schema(data_schema(current), edges.ledger.drift.schema(table.key), table),
+                isolation=table.read.isolation,
+            )
+        )
+
+    def _known(self, reading: Reading, plan: DriftPlan, actions: Mapping[str, Action], *, held: bool) -> KnownRows:
+        """A watermark is read again, so a record near it may have died twice: the second of the two letters brings a row that is
+        there by the first."""
+        table = self.table
+        if not isinstance(reading, LettersReading):
+            return known_rows(table, self.claim, plan, actions, self.edges, held=held)
+        if table.read.mode != "watermark" or table.read.cursor is None or table.write.mode != "append":
+            return KnownRows()
+        return stored_since(table, table.read.cursor, reading.lowest(table.read.cursor), plan, actions, self.edges)
+
+    def _is_limited(self, drift: DriftPlan) -> bool:
+        """Whether limits of dead letters speak of this batch. What fails again in a replay has been counted before."""
+        return not _discards_table(drift) and not isinstance(self.claim.range, Letters)
+
     def _write(self, reading: Reading, shaper: Shaper, *, is_held: bool) -> None:
         by = self.table.target.partition_by
         for batch in reading:
             files = self.files or self._open(shaper, _has_origin(batch), is_held)
             rows, dead = shaper.shape(batch)
-            self.letters.write(dead)
+            self.again += [letter for letter in dead if letter.letter is not None]
+            self.letters.write([letter for letter in dead if letter.letter is None])
             self._store(rows, files, shaper)
-            if self.table.dead_letters.max_rows is not None and not _discards_table(shaper.plan):
+            if self.table.dead_letters.max_rows is not None and self._is_limited(shaper.plan):
                 self._check_limits(shaper, final=False)
             self.edges.progress(Progress(self.table.source_table, "read", shaper.rows_read))
             self.lease.keep()
         files = self.files or self._open(shaper, self.edges.source.kind == "files", is_held)
+        if isinstance(reading, LettersReading):
+            shaper.values_discarded += reading.values_discarded
         rest = shaper.rest()
         if rest is not None:
             self._store(rest, files, shaper)
@@ -154,7 +189,7 @@ class _Attempt:
                 continue
             if self.arrivals is not None and self.arrivals.is_late(values):
                 shaper.rows_dead_lettered += part.num_rows
-                self.letters.write(late_letters(part, shaper.plan.names))
+                self.letters.write(late_letters(part, shaper.plan.names, self.hidden))
                 continue
             files.write(values, part)
             if self.keyed is not None:
@@ -306,18 +341,6 @@ class _Attempt:
     def _abort(self) -> None:
         if self.files is not None:
             self.files.abort()
-
-
-def _expected(have: TableSchema | None, last: TableSchema | None, table: TableSpec) -> TableSchema | None:
-    """What a text format should try first, in source names: the lake's types, and for columns whose stored form is not
-    the source's (masked, hashed) the source type of last time."""
-    if have is None:
-        return last
-    by_origin = {c.origin: c for c in have}
-    actions = plan_privacy([*by_origin, *(last.names if last else ())], table.privacy)
-    columns = [Column(origin, c.type) for origin, c in by_origin.items() if actions.get(origin, "keep") == "keep"]
-    columns += [c for c in last or () if actions.get(c.name, "keep") != "keep"]
-    return TableSchema(tuple(columns))
 
 
 def _holds(have: TableSchema, new: TableSchema) -> bool:

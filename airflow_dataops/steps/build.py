@@ -44,7 +44,8 @@ def refuse_mixed(table: TableSpec, claim: Claim, schema: TableSchema, edges: Edg
         merged = [e.path for e in edges.lake.list(decision.location) if e.path.rsplit("/", 1)[-1].startswith(BASE)]
         for rows in edges.lake.read(merged, schema.to_arrow(), columns=[c for c in schema.names if c == "_batch_id"]):
             known = rows.column(0) if rows.num_columns else None
-            if known is None or known.null_count or pc.any(pc.equal(known, claim.batch_id)).as_py():
+            own = None if known is None else pc.or_(pc.equal(known, claim.batch_id), pc.starts_with(known, f"{claim.batch_id}-g"))
+            if known is None or known.null_count or pc.any(own).as_py():
                 raise RangeError(
                     f"Cannot run batch {claim.object_name} of {table.key} again by append: its rows were merged with others since "
                     "-> in a file of their own. They would be there twice. Go back to `write.mode: merge`."
@@ -129,7 +130,8 @@ class _Builder:
 
     def _replace_batch(self) -> list[DecisionPlan]:
         """A later generation: the objects of earlier ones leave every partition that has some, in new directories, so
-        that a zombie of the earlier generation writes where nobody looks (A17)."""
+        that a zombie of the earlier generation writes where nobody looks (A17). So do rows that were replayed from its dead
+        letters (`origin_of`): the batch has read them again."""
         mine = f"{self.claim.batch_id}-g"
         staged = {part.name: part for part in self.content.partitions}
         plans = []

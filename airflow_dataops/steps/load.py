@@ -161,7 +161,9 @@ def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableRes
         except BaseException:
             edges.ledger.batches.abandon(claim)
             raise
-        claim = edges.ledger.batches.freeze(claim, staged.content, staged.dead_letters, edges.lease_seconds)
+        claim = edges.ledger.batches.freeze(
+            claim, staged.content, staged.dead_letters, edges.lease_seconds, staged.letter_file
+        )
         _record_drift(table, claim, staged.drift, edges)
     partitions = finish(table, claim, edges)
     if partitions is None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from airflow_dataops.core.batch_id import origin_of
 from airflow_dataops.core.comparison import Comparison, compare
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.fingerprint import row_fingerprints
@@ -155,5 +156,5 @@ def _strike(counts: Counter[bytes], prints: Words, rows: NDArray[np.intp], new: 
 
 
 def _writer_of(path: str) -> str:
-    """The batch that alone has written a file; what begins the name of a file with the rows of several is no batch's id."""
-    return path.rsplit("/", 1)[-1].partition("-g")[0]
+    """The batch that first read a file's rows; what begins the name of a file with the rows of several is no batch's id."""
+    return origin_of(path.rsplit("/", 1)[-1])

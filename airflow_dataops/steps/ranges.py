@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 from pyarrow import types as pt
 
-from airflow_dataops.core.batch_id import batch_id
+from airflow_dataops.core.batch_id import batch_id, origin_of
 from airflow_dataops.core.errors import BusyError, InventoryError, RangeError
 from airflow_dataops.core.offset import CursorRange, Everything, FileIdentity, FileSet, OffsetRange, Scalar, is_cut
 from airflow_dataops.core.partition import partition_name, period_value
@@ -74,7 +74,7 @@ def _refuse_snapshot(table: TableSpec, edges: Edges) -> None:
         return
     for decision in edges.ledger.decisions.current(table.key).values():
         snapshots = {batch_id(table.key, Everything(), part) for part in ("", decision.name)}
-        if decision.rows and decision.batch_id in snapshots:
+        if decision.rows and origin_of(decision.batch_id) in snapshots:
             raise InventoryError(
                 f"Cannot append to {table.name}: {decision.name or 'the table'} holds {decision.rows} rows of a full snapshot "
                 "-> rows of ranges. The row's modes were changed, and its rows would be there twice. Use `write.mode: merge`, or "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
+from airflow_dataops.core.comparison import hiding
 from airflow_dataops.core.conform import conform
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.drift_plan import DriftPlan
@@ -17,7 +18,8 @@ from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.privacy import apply_privacy
 from airflow_dataops.core.standards import stamp
 from airflow_dataops.core.table_spec import TableSpec
-from airflow_dataops.sources.base import Batch
+from airflow_dataops.sources.base import Batch, TextSource
+from airflow_dataops.steps.letters import hide
 from airflow_dataops.steps.overlap import KnownRows
 
 Action = Literal["keep", "mask", "hash", "drop"]
@@ -37,6 +39,7 @@ class Shaper:
     privacy_key: bytes | None
     batch_id: str
     ingested_at_us: int
+    text: TextSource | None = None
     known: KnownRows = field(default_factory=KnownRows)
     rows_read: int = 0
     rows_deduplicated: int = 0
@@ -61,7 +64,7 @@ class Shaper:
         conformed = conform(
             records, self.plan, self.table.contract, source_file=batch.source_file, source_offsets=batch.source_offsets
         )
-        dead = (*batch.dead_letters, *conformed.dead_letters)
+        dead = (*self._hidden(batch, conformed.dead_letters),)
         self.rows_dead_lettered += sum(d.rows for d in dead)
         self.values_discarded += conformed.values_discarded
         rows, offsets = conformed.records, batch.source_offsets
@@ -76,6 +79,17 @@ class Shaper:
                 rows, prints = rows.take(index), prints[keep]
                 offsets = None if offsets is None else offsets.take(index)
         return self._stamped(rows, prints, batch.source_file, offsets), dead
+
+    def _hidden(self, batch: Batch, conformed: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
+        """The batch's letters. None of them, wherever it stopped, holds a value that privacy hides."""
+        if not self.is_private:
+            yield from (*batch.dead_letters, *conformed)
+            return
+        for letter in batch.dead_letters:
+            yield hide(letter, self.actions, batch.records.schema, self.privacy_key, self.text)
+        marks = hiding([name for name, action in self.actions.items() if action != "drop"], self.actions, self.privacy_key)
+        for letter in conformed:
+            yield letter if letter.form is None else replace(letter, form=replace(letter.form, hidden=marks))
 
     def rest(self) -> pa.RecordBatch | None:
         """After the last batch: the rows to store of those that could not be told from known ones before."""

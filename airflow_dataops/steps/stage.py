@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
-from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import ProofError
 from airflow_dataops.core.fingerprint import Fingerprint, as_binary, row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
@@ -197,71 +196,3 @@ def stamped_anew(rows: pa.RecordBatch) -> pa.RecordBatch:
 def _from_binary(column: pa.FixedSizeBinaryArray) -> Words:
     big_endian = np.frombuffer(column.buffers()[1], ">u8", count=2 * len(column), offset=16 * column.offset)
     return big_endian.reshape(-1, 2).astype(np.uint64)
-
-
-DEAD_LETTER_SCHEMA = pa.schema(
-    [
-        ("reason", pa.string()), ("message", pa.string()), ("column", pa.string()), ("source_file", pa.string()),
-        ("source_offset", pa.int64()), ("rows", pa.int64()), ("raw", pa.binary()), ("source", pa.string()),
-        ("source_table", pa.string()), ("batch_id", pa.string()),
-    ]
-)  # fmt: skip
-
-
-class DeadLetterFile:
-    """The full records, in the restricted place; the first `KEEP` (of `KEEP_BYTES` together) are kept at hand for the
-    ledger's index."""
-
-    KEEP = 1000
-    KEEP_BYTES = 16 << 20
-
-    def __init__(self, lake: Lake, path: str, table: TableSpec, batch_id: str) -> None:
-        self._lake, self._path, self._table, self._batch_id = lake, path, table, batch_id
-        self._writer: FileWriter | None = None
-        self._rows = self._kept_bytes = 0
-        self.kept: list[DeadLetter] = []
-        self._reasons: Counter[str] = Counter()
-        self._closed = False
-
-    @property
-    def uri(self) -> str:
-        return self._lake.uri(self._path)
-
-    def reasons(self) -> str:
-        """How many rows for which reason, the most frequent first; never a value."""
-        return ", ".join(f"{reason}: {rows}" for reason, rows in self._reasons.most_common(5))
-
-    def write(self, letters: Sequence[DeadLetter]) -> None:
-        if not letters:
-            return
-        if self._writer is None:
-            self._writer = self._lake.open_file(self._path, DEAD_LETTER_SCHEMA, FileLayout(dictionary=(), uncompressed=()))
-        for letter in letters:
-            self._reasons[letter.reason] += letter.rows
-            if len(self.kept) < self.KEEP and self._kept_bytes < self.KEEP_BYTES:
-                self.kept.append(letter)
-                self._kept_bytes += len(letter.raw)
-        self._rows += len(letters)
-        self._writer.write(pa.RecordBatch.from_pylist(list(self._as_rows(letters)), DEAD_LETTER_SCHEMA))
-
-    def _as_rows(self, letters: Sequence[DeadLetter]) -> Iterator[dict[str, object]]:
-        for d in letters:
-            yield {
-                "reason": d.reason, "message": d.message, "column": d.column, "source_file": d.source_file,
-                "source_offset": d.source_offset, "rows": d.rows, "raw": d.raw, "source": self._table.source_id,
-                "source_table": self._table.source_table, "batch_id": self._batch_id,
-            }  # fmt: skip
-
-    def close(self) -> None:
-        """ProofError when the footer does not show what was written. Safe to call again."""
-        if self._writer is None or self._closed:
-            return
-        self._closed = True
-        self._writer.close({"source": self._table.key, "batch_id": self._batch_id})
-        footer = self._lake.footer(self._path)
-        if footer.rows != self._rows:
-            raise ProofError(f"Cannot prove dead letters {self._path}: footer says {footer.rows} -> {self._rows} written.")
-
-    def abort(self) -> None:
-        if self._writer is not None:
-            self._writer.abort()

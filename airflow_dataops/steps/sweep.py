@@ -15,7 +15,7 @@ from typing import Any
 from airflow_dataops.core.errors import ConflictError, DataOpsError, told
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
-from airflow_dataops.ledger.base import KnownTable, Ledger, PartitionName
+from airflow_dataops.ledger.base import KnownTable, Ledger, LetterRecord, PartitionName
 from airflow_dataops.steps.publish import TRIES, against_catalog, finish, project
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.target import current_table
@@ -107,7 +107,7 @@ def _sweep_known(spec: PipelineSpec, known: KnownTable, edges: Edges) -> TableSw
         return _failed(known, error)
 
 
-def known_table(spec: PipelineSpec, known: KnownTable) -> TableSpec:
+def known_table(spec: PipelineSpec, known: KnownTable | LetterRecord) -> TableSpec:
     """The row narrowed to the table, at the target that the ledger knows: the row may name another one by now."""
     database, _, name = known.target.partition(".")
     state_id = known.table_key.partition(":")[0]

@@ -13,6 +13,7 @@ from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
 from airflow_dataops.core.errors import ConflictError, DriftHeldError, InventoryError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
 from airflow_dataops.core.partition import partition_columns
+from airflow_dataops.core.privacy import plan_privacy
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.core.types_text import type_to_text
@@ -97,6 +98,18 @@ def data_schema(table: CatalogTable | None) -> TableSchema | None:
     if table is None:
         return None
     return TableSchema(tuple(c for c in table.columns if c.name not in STANDARD_COLUMNS))
+
+
+def expected_schema(have: TableSchema | None, last: TableSchema | None, table: TableSpec) -> TableSchema | None:
+    """What a text format should try first, in source names: the lake's types, and for columns whose stored form is not
+    the source's (masked, hashed) the source type of last time."""
+    if have is None:
+        return last
+    by_origin = {c.origin: c for c in have}
+    actions = plan_privacy([*by_origin, *(last.names if last else ())], table.privacy)
+    columns = [Column(origin, c.type) for origin, c in by_origin.items() if actions.get(origin, "keep") == "keep"]
+    columns += [c for c in last or () if actions.get(c.name, "keep") != "keep"]
+    return TableSchema(tuple(columns))
 
 
 def required_columns(table: TableSpec) -> tuple[str, ...]:

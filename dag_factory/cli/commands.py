@@ -75,7 +75,10 @@ _AIRFLOW = (
     LEDGER,
     JSON,
 )
+_LETTERS = Parameter("what", "argument", "a source, as <domain>.<name>, or numbers of letters", required=True, many=True)
+_REASON = Parameter("reason", "option", "only letters with this reason, for example ragged_row", metavar="CODE")
 GROUPS = {
+    "dead-letters": "Records that could not go on: what they were, and what becomes of them.",
     "fleet": "Many DAGs at once, through Airflow's REST API.",
     "partitions": "The partitions of one lake table: catalog against ledger against lake.",
 }
@@ -177,6 +180,50 @@ COMMANDS: tuple[Command, ...] = (
             _TARGET,
             _DRY_RUN,
             Parameter("limit", "option", "drop the oldest N, however large a share that is", int, metavar="N"),
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
+        "dead-letters list",
+        "List the records that could not go on, with a masked preview.",
+        "dag_factory.cli.dead_letters:list_letters",
+        (
+            _source(required=False),
+            Parameter("state", "option", "open, replaying, replayed, discarded, superseded or expired", metavar="STATE"),
+            _REASON,
+            TABLE,
+            Parameter("limit", "option", "most letters to show", int, 50, metavar="N"),
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
+        "dead-letters show",
+        "Show one letter; the record itself only with `--raw`, and the access of the dead-letter place.",
+        "dag_factory.cli.dead_letters:show_letter",
+        (
+            Parameter("id", "argument", "the letter's number", int, required=True),
+            Parameter("raw", "flag", "also the record as it was", default=False),
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
+        "dead-letters replay",
+        "Send open letters through the present contract into their partition, each once.",
+        "dag_factory.cli.dead_letters:replay_letters",
+        (_LETTERS, TABLE, _REASON, *SYSTEM, JSON),
+    ),
+    Command(
+        "dead-letters discard",
+        "Close open letters that nobody needs; the reason stays with them.",
+        "dag_factory.cli.dead_letters:discard_letters",
+        (
+            Parameter("why", "option", "why nobody needs these records", required=True, metavar="TEXT"),
+            _LETTERS,
+            TABLE,
+            _REASON,
             *SYSTEM,
             JSON,
         ),

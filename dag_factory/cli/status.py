@@ -39,6 +39,7 @@ def status(context: Context, source: str | None, limit: int) -> Report:
             inventory = open_inventory(context)
             if source not in inventory.all_rows:
                 raise UsageError(str(unknown_source(inventory, source)))
+        letters = _letters(ledger, source)
         now = time.time()
         gone = {record.source_id for record in retired if record.state in ("retired", "deleted")}
         newest: dict[str, BatchRecord] = {}
@@ -49,7 +50,7 @@ def status(context: Context, source: str | None, limit: int) -> Report:
             latest = newest.get(name)
             watermark = ledger.offsets.watermark(latest.table_key) if latest else None
             profile = ledger.decisions.profiles(latest.table_key) if latest and source is not None else None
-            told = {"retired": name.partition(":")[0] in gone, "profile": _profile(profile)}
+            told = {"retired": name.partition(":")[0] in gone, "profile": _profile(profile), "dead_letters": letters.get(name, {})}
             tables.append(_table(name, latest, outcomes.get(name), watermark, now) | told)
     finally:
         ledger.close()
@@ -72,6 +73,15 @@ def status(context: Context, source: str | None, limit: int) -> Report:
         code=Code.PROBLEMS if problems else Code.GOOD,
         show=show,
     )
+
+
+def _letters(ledger: Ledger, source: str | None) -> dict[str, dict[str, int]]:
+    """`<source id>:<source table>` → state of dead letters → how many rows they stand for."""
+    found: dict[str, dict[str, int]] = {}
+    for count in ledger.dead_letters.counts(source):
+        of_table = found.setdefault(f"{count.source_id}:{count.source_table}", {})
+        of_table[count.state] = of_table.get(count.state, 0) + count.rows
+    return found
 
 
 def _last_outcomes(ledger: Ledger, source: str | None) -> dict[str, Mapping[str, Any]]:
@@ -169,7 +179,7 @@ def _show(console: Console, tables: list[dict[str, Any]], batches: tuple[BatchRe
         console.print(f"Nothing {'of ' + source + ' ' if source else ''}was loaded yet.", markup=False)
         return
     shown = Table(title="tables", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for title in ("table", "target", "last outcome", "watermark", "lag seconds", "last committed"):
+    for title in ("table", "target", "last outcome", "watermark", "lag seconds", "last committed", "dead letters"):
         shown.add_column(title, justify="right" if title == "lag seconds" else "left", overflow="fold")
     for t in tables:
         outcome = str(t["last_outcome"] or "")
@@ -179,7 +189,7 @@ def _show(console: Console, tables: list[dict[str, Any]], batches: tuple[BatchRe
         lag = "" if t["lag_seconds"] is None else f"{t['lag_seconds']:,}"
         shown.add_row(
             Text(t["table"]), Text(str(t["target"] or "")), Text(outcome, style=style), Text(str(mark)), lag,
-            t["last_committed_at"] or "",
+            t["last_committed_at"] or "", ", ".join(f"{rows:,} {state}" for state, rows in t["dead_letters"].items()),
         )  # fmt: skip
     console.print(shown)
     counts = list(Accounting().to_json())

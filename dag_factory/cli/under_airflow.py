@@ -49,7 +49,7 @@ def _words(command: Command, given: dict[str, Any]) -> list[str]:
     for parameter in command.parameters:
         value = given[parameter.name]
         if parameter.kind == "argument":
-            arguments += [] if value is None else [str(value)]
+            arguments += [str(one) for one in (value if parameter.many else [value]) or () if one is not None]
         elif parameter.kind == "flag":
             options += [parameter.flag] if value else []
         else:
@@ -62,7 +62,8 @@ def _words(command: Command, given: dict[str, Any]) -> list[str]:
 def _arg(parameter: Parameter) -> Arg:
     more: dict[str, Any] = {"help": _escaped(parameter.help)}
     if parameter.kind == "argument":
-        return Arg((parameter.name,), **more, **({} if parameter.required else {"nargs": "?"}))
+        several = {"nargs": "+"} if parameter.many else {} if parameter.required else {"nargs": "?"}
+        return Arg((parameter.name,), **more, **several)
     if parameter.kind == "flag":
         return Arg((parameter.flag,), dest=parameter.name, action="store_true", **more)
     if parameter.many:

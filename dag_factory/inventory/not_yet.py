@@ -22,7 +22,6 @@ NOT_YET: dict[str, tuple[Any, str]] = {
     "contract.to_string": (("hold", "widen"), "shadow columns. Use `hold` or `widen`"),
     "contract.debounce_runs": (3, "another number than 3. Remove it"),
     "contract.retire_runs": (7, "another number than 7. Remove it"),
-    "dead_letters.retention_days": (30, "another retention of dead letters than 30 days. Remove it"),
     "privacy.mode": ("off", "masking of unclassified columns. Use `off` and explicit `privacy.columns`"),
     "limits.bytes_per_second": (None, "throttling of reads. Remove it"),
     "rules": ((), "row rules. Remove it, or filter in `read.query`"),

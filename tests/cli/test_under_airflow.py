@@ -16,6 +16,7 @@ from dag_factory.cli.commands import COMMANDS, Command, Parameter
 from dag_factory.cli.under_airflow import _words, get_cli_commands
 
 SAMPLES = {
+    "what": ["shop.db", "7"],
     "query": "select '--json' as x", "start": "2024-01-01", "select": ["a b", "-x", "--json"], "limit": "7", "max_rows": "9",
     "against": "-odd",
 }  # fmt: skip
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def spoken(parameter: Parameter) -> list[str]:
     value = SAMPLES.get(parameter.name, f"some-{parameter.name}" if parameter.of is str else "5")
     if parameter.kind == "argument":
-        return [str(value)]
+        return value if isinstance(value, list) else [str(value)]
     if parameter.kind == "flag":
         return [parameter.flag]
     return [f"{parameter.flag}={one}" for one in (value if isinstance(value, list) else [value])]

@@ -15,10 +15,11 @@ EFFECTS = {
     "ledger.drift": {"record_schema", "record_event", "record_ddl"},
     "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
+    "ledger.dead_letters": {"begin_file", "discard", "unfold", "expire", "forget"},
     "lake": {"open_file", "link", "make_directory", "delete_directory"},
     "catalog": {"ensure_database", "create_table", "alter_table", "put_partitions", "drop_partitions"},
 }
-PARTS = ("batches", "decisions", "directories", "partitions", "drift", "offsets", "runs")
+PARTS = ("batches", "decisions", "directories", "partitions", "drift", "offsets", "runs", "dead_letters")
 
 
 class Killed(BaseException):

@@ -75,9 +75,9 @@ def test_a_new_table_that_the_contract_discards_never_comes_into_being(world: Wo
             drift_sync(spec, edges, discover(spec, edges).tables)
         check(world.load(spec, "orders"), "unchanged", rows_read=2, rows_dead_lettered=2, rows_written=0)
         assert edges.catalog.get_table("d", "orders") is None
-    letters = world.edges(spec).ledger.outbox.dead_letters("d.src")
-    assert len(letters) == 4
-    assert {entry["reason"] for entry in letters} == {"contract_tables"}
+    letters = world.edges(spec).ledger.dead_letters.find("d.src")
+    assert [letter.state for letter in letters] == ["open", "open", "superseded", "superseded"]
+    assert {letter.reason for letter in letters} == {"contract_tables"}
 
 
 def test_a_frozen_table_contract_holds_before_the_table_is_made(world: World) -> None:

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import UnavailableError
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import table_spec
 from airflow_dataops.lake import open_lake
 from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.discover import pack
-from airflow_dataops.steps.stage import HELD_BYTES, DeadLetterFile, PartitionFiles
+from airflow_dataops.steps.stage import HELD_BYTES, PartitionFiles
 from airflow_dataops.steps.verify import verify
 from tests.steps.test_load import check
 from tests.steps.world import World, day, ids
@@ -249,15 +248,6 @@ def test_a_full_disk_is_told_to_the_caller(world: World) -> None:
         files.abort()
     assert lake.list("a") == ()
     assert not list((world.folder / "lake").rglob("*writing"))
-
-
-def test_kept_dead_letters_are_bounded_in_bytes(world: World) -> None:
-    letters = DeadLetterFile(open_lake(f"file://{world.folder}/dead"), "dead.parquet", spec_of(world), "b")
-    for _ in range(10):
-        letters.write([DeadLetter("r", "m", b"x" * 10_000_000, None, None, None)])
-    letters.close()
-    assert 0 < sum(len(k.raw) for k in letters.kept) <= 30_000_000
-    assert pq.ParquetFile(world.folder / "dead" / "dead.parquet").metadata.num_rows == 10
 
 
 def test_packs_of_1600_tables_are_balanced_and_the_same_again() -> None:
