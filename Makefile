@@ -72,7 +72,8 @@ lint: $(READY) ## ruff and mypy
 test: $(READY) ## everything the CI runs: servers, lint, tests
 	tests/servers/install.sh
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) -q --durations 10
+	@# A file goes to one worker: what its tests share is made once. The long ones first (tests/conftest.py).
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -q --durations 10
 
 .PHONY: soak
 soak: $(READY) ## the long tests: hundreds of kills, at most an hour; result in docs/soak.md (SEED=N: as that one)

@@ -21,16 +21,19 @@ from tests.servers.process import RUN_FOLDER
 from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 from tests.servers.shared import TestRun, shared_server
+from tests.soak import SEED
 
 _RUN = pytest.StashKey[TestRun]()
 # A developer's own Airflow, lake or cloud account must neither be touched nor change a result. And a process that may not keep
 # what it compiles spends seven seconds on importing Airflow instead of two and a half: the tests start more than a hundred.
 _FOREIGN = ("AIRFLOW", "AWS_", "PG", "MYSQL_", "MARIADB_", "PYTHONDONTWRITEBYTECODE")
 
-# Two shared cores make single examples slow without a reason; CI must fail for a change, not for a seed.
-settings.register_profile("local", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+# Two shared cores make single examples slow without a reason; CI must fail for a change, not for a seed. What fifty examples of
+# a law do not find, the thousand of `make soak` look for.
+settings.register_profile("local", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+settings.register_profile("soak", settings.get_profile("local"), max_examples=1000)
+settings.load_profile("soak" if SEED in os.environ else "ci" if os.environ.get("CI") else "local")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +48,17 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["AIRFLOW_HOME"] = str(home)
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # a missing credential fails at once instead of asking the network
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with the tests that are given more time than others: none of these is left alone at the end."""
+
+    def seconds(item: pytest.Item) -> float:
+        limit = item.get_closest_marker("timeout")
+        return float(limit.args[0]) if limit else 0.0
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=seconds, reverse=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,5 +1,5 @@
-"""`make soak`: runs the tests marked `soak`, shows how each kind fared, and writes that with seed, date and machine into
-docs/soak.md.
+"""`make soak`: runs the tests marked `soak`, and every law (hypothesis) with more examples; shows how each kind fared, and writes
+that with seed, date and machine into docs/soak.md.
 
 python -m tests.soak [--seed N] [--workers N] [--minutes N] [--page FILE] [PYTEST-ARGUMENT …]
 
@@ -136,7 +136,8 @@ def main() -> int:
     os.environ[SEED] = str(given.seed)
     console, recorder = Console(), Recorder(given.minutes)
     console.print(f"soak with seed {given.seed} (again: make soak SEED={given.seed})")
-    code = int(pytest.main(["-m", "soak", "-q", "-n", str(given.workers), "--timeout", "900", *more], plugins=[recorder]))
+    words = ["-m", "soak or hypothesis", f"--hypothesis-seed={given.seed}", "-q", "-n", str(given.workers), "--timeout", "900"]
+    code = int(pytest.main([*words, *more], plugins=[recorder]))
     if not recorder.done:
         console.print(f"nothing was run; {given.page} is as it was")
         return code or 1

@@ -13,6 +13,7 @@ from tests import soak
 ROOT = Path(__file__).parents[1]
 TESTS = """
 import os, pytest, time
+from hypothesis import given, strategies
 
 @pytest.mark.soak
 @pytest.mark.parametrize("n", [1, 2])
@@ -23,14 +24,19 @@ def test_ships(n, record_property):
 def test_islands():
     assert os.environ["DATAOPS_SOAK_SEED"] == "8", "sunk"
 
+@given(strategies.booleans())
+def test_law(holds):
+    pass
+
 def test_never_run():
     raise AssertionError
 """
 
 
-GOOD = ["seed 8: **21 rounds, all good**", "| ships (test_it.py) | 20 | 0 | 0 |", "| islands (test_it.py) | 1 | 0 | 0 |"]
-FAILED = ["seed 9: **21 rounds, 1 failed**", "| islands (test_it.py) | 1 | 1 | 0 |", "- failed: `test_it.py::test_islands`"]
-STOPPED = ["none failed; stopped at its limit with ", " of 3 tests not done**"]
+GOOD = ["seed 8: **22 rounds, all good**", "| ships (test_it.py) | 20 | 0 |", "| islands (test_it.py) | 1 | 0 |",
+        "| law (test_it.py) | 1 | 0 |"]  # fmt: skip
+FAILED = ["seed 9: **22 rounds, 1 failed**", "| islands (test_it.py) | 1 | 1 |", "- failed: `test_it.py::test_islands`"]
+STOPPED = ["none failed; stopped at its limit with ", " of 4 tests not done**"]
 
 
 @pytest.mark.parametrize(

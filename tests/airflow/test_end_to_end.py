@@ -183,8 +183,8 @@ def the_same_backfill_again_makes_no_difference(plain: Bundle, rest: AirflowRest
 
 def one_bad_table_fails_the_run_and_not_its_sibling(plain: Bundle, rest: AirflowRest) -> None:
     """Its connection is in Airflow's own database: the task asks Airflow for it."""
-    uri = f"sqlite://{quote(str(plain.source), safe='')}"
-    plain.airflow.command("connections", "add", "plain_stored", "--conn-uri", uri)
+    stored = {"connection_id": "plain_stored", "conn_type": "sqlite", "host": str(plain.source)}
+    rest._call("POST", "/connections", stored)
     rest.trigger(BROKEN)
     (run,) = plain.airflow.ended(BROKEN, 1)
     assert run["state"] == "failed"

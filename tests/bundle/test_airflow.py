@@ -149,7 +149,8 @@ def a_pinned_run_is_retried_on_its_own_version(bundle: Bundle) -> None:
     elsewhere, and this worker has lost its folder of versions."""
     airflow, api = bundle.airflow, bundle.airflow.rest()
     states = "SELECT state, try_number FROM task_instance WHERE dag_id = ? AND run_id = ?"
-    airflow.command("connections", "add", "edits_moved", "--conn-uri", f"postgres://u:p@127.0.0.1:{free_port()}")
+    nobody = {"conn_type": "postgres", "host": "127.0.0.1", "port": free_port(), "login": "u", "password": "p"}
+    api._call("POST", "/connections", {"connection_id": "edits_moved", **nobody})
     moved = SALES.replace("name: orders, kind: sql, conn_id: edits_db", "name: orders, kind: sql, conn_id: edits_moved")
     bundle.write(edits_sales=moved.replace("first", "moved"))
     until(bundle, lambda: "moved" in bundle.tags(ORDERS), always=EVERYTHING)

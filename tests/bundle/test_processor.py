@@ -102,11 +102,12 @@ class Story:
         self.write(sales=domain(row("a"), row("z")), web=domain(row("a", database="web_a")), platform="pools: {pg: 3}\n")
         self.airflow.migrate()
         extra = {"endpoint_url": self.s3.endpoint, "region_name": self.s3.region}
-        for name, connection in {
+        file = self.repository.parent / "connections.json"
+        file.write_text(json.dumps({
             "only_in_airflow": {"conn_type": "aws", "login": self.s3.access_key, "password": self.s3.secret_key, "extra": extra},
             "git_login": {"conn_type": "http", "login": "ann", "password": "secret-of-git"},
-        }.items():
-            self.airflow.airflow("connections", "add", name, "--conn-json", json.dumps(connection))
+        }))  # fmt: skip
+        self.airflow.airflow("connections", "import", str(file))
 
     def put(self, **texts: str) -> None:
         for name, text in texts.items():

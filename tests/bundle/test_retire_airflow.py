@@ -81,7 +81,7 @@ def a_removed_row_rests_with_its_history(bundle: Bundle) -> None:
 
 def a_run_that_has_started_ends_before_its_dag_is_paused(bundle: Bundle) -> None:
     airflow, states = bundle.airflow, "SELECT state FROM dag_run WHERE dag_id = ?"
-    airflow.command("pools", "set", "retire_gate", "0", "closed")
+    airflow.rest()._call("POST", "/pools", {"name": "retire_gate", "slots": 0, "include_deferred": False})
     kept = (row("stay"), row("brief", ", retired_days: 0"), row("old", WATERMARK, "named"))
     write(bundle, *kept, row("slow", ", limits: {pool: retire_gate}"))
     until(bundle, lambda: dag("slow") in bundle.active())
@@ -91,7 +91,7 @@ def a_run_that_has_started_ends_before_its_dag_is_paused(bundle: Bundle) -> None
     until(bundle, lambda: dag("slow") in bundle.retired())
     time.sleep(3)
     assert (airflow.rows(states, dag("slow")), paused(bundle, "slow")) == ([("running",)], False)
-    airflow.command("pools", "set", "retire_gate", "1", "open")
+    airflow.rest()._call("PATCH", "/pools/retire_gate?update_mask=slots", {"slots": 1})
     until(bundle, lambda: paused(bundle, "slow"))
     assert airflow.rows(states, dag("slow")) == [("success",)], airflow.task_logs(dag("slow"))
 

@@ -113,7 +113,7 @@ def story(fleet: CeleryFleet, rows: int, crash: tuple[str, ...] = ()) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_fleet_over_two_workers(fleet: CeleryFleet) -> None:
-    story(fleet, 8)
+    story(fleet, 6)
     assert fleet.restarts == {}
 
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +38,14 @@ def day(key: str, *, backfill: bool = False) -> Period:
     return Period(key, start, start + timedelta(days=1), "key", backfill)
 
 
+@functools.cache
+def empty_ledger() -> bytes:
+    """The file of a ledger with nothing in it. Made once: its migrations cost as much as a small load."""
+    with tempfile.TemporaryDirectory() as folder:
+        open_ledger(f"sqlite:///{folder}/ledger.db").close()
+        return Path(folder, "ledger.db").read_bytes()
+
+
 @dataclass
 class World:
     """One source with its lake, in a folder. Opening it again (`World(folder)`) sees the same state: nothing is in memory."""
@@ -53,7 +63,10 @@ class World:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = self.folder / "source.db"
-        self.ledger_url = self.ledger_url or f"sqlite:///{self.folder}/ledger.db"
+        if not self.ledger_url:
+            self.ledger_url = f"sqlite:///{self.folder}/ledger.db"
+            if not (self.folder / "ledger.db").exists():
+                (self.folder / "ledger.db").write_bytes(empty_ledger())
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.database, timeout=30) as connection:
