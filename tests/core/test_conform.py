@@ -147,6 +147,6 @@ def test_a_whole_batch_of_faults_takes_seconds_not_minutes() -> None:
     source = pa.record_batch({"n": pa.array(np.arange(300, 65_836))})
     contract = ContractSpec(types="discard_value")
     plan = plan_drift(TableSchema((Column("n", pa.int8()),)), TableSchema.of_arrow(source.schema), contract)
-    began = time.monotonic()
+    began = time.process_time()
     assert conform(source, plan, contract).values_discarded == source.num_rows
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20

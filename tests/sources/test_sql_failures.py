@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time as clock
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -135,10 +134,8 @@ def _cut(shop: Shop) -> None:
 def test_a_statement_that_takes_too_long_is_cancelled(new_shop: NewShop) -> None:
     sleep = {"postgres-adbc": "SELECT pg_sleep(30)::text AS s", "mariadb": "SELECT SLEEP(30) AS s"}
     for kind, query in sleep.items():
-        started = clock.monotonic()
-        with pytest.raises(UnavailableError):
+        with pytest.raises(UnavailableError):  # else the statement ends well, half a minute later
             read_batches(new_shop(kind).open(statement_timeout_seconds=1), "x", query=query)
-        assert clock.monotonic() - started < 15
 
 
 def test_a_missing_sqlite_file_is_not_created(tmp_path: Path) -> None:
