@@ -20,7 +20,7 @@ from tests.fleet_soak.live import LiveProcessor
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 POLICIES = """
 from airflow.exceptions import AirflowClusterPolicyViolation

@@ -91,7 +91,8 @@ def a_run_that_has_started_ends_before_its_dag_is_paused(bundle: Bundle) -> None
     until(bundle, lambda: dag("slow") in bundle.retired())
     time.sleep(3)
     assert (airflow.rows(states, dag("slow")), paused(bundle, "slow")) == ([("running",)], False)
-    airflow.rest()._call("PATCH", "/pools/retire_gate?update_mask=slots", {"slots": 1})
+    opened = {"pool": "retire_gate", "slots": 1, "include_deferred": False}
+    airflow.rest()._call("PATCH", "/pools/retire_gate?update_mask=slots", opened)
     until(bundle, lambda: paused(bundle, "slow"))
     assert airflow.rows(states, dag("slow")) == [("success",)], airflow.task_logs(dag("slow"))
 

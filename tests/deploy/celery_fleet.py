@@ -110,10 +110,11 @@ class CeleryFleet(LocalFleet):
         return done.returncode, json.loads(done.stdout)
 
     def ended(self, dag_ids: list[str]) -> dict[str, str]:
-        """DAG → state of its newest run, of those whose newest run has ended."""
-        newest: dict[str, str] = {}
-        for run in self.rest.all_runs("~", {}):
-            newest.setdefault(run["dag_id"], run["state"])
+        """DAG → state of its newest run, of those whose newest run has ended. Asked often, so it asks the database, which takes
+        much less than a call of the API."""
+        query = "SELECT DISTINCT ON (dag_id) dag_id, state FROM dag_run ORDER BY dag_id, id DESC"
+        with psycopg.connect(self.database) as database:
+            newest: dict[str, str] = dict(database.execute(query).fetchall())
         return {dag: newest[dag] for dag in dag_ids if newest.get(dag) in ENDED}
 
     def until(self, condition: Callable[[], Any], seconds: float, pause: float = 0.3) -> float:

@@ -126,7 +126,7 @@ class LiveProcessor:
     def import_errors(self) -> dict[str, str]:
         return dict(self.rows("SELECT filename, stacktrace FROM import_error"))
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60, pause: float = 0.2) -> float:
+    def until(self, condition: Callable[[], Any], seconds: float = 120, pause: float = 0.2) -> float:
         """Waits for the condition; returns how long it took."""
         began = time.monotonic()
         while time.monotonic() < began + seconds:

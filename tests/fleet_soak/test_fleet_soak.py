@@ -125,7 +125,7 @@ def for_the_other_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__DATAOPS__LEDGER", f"sqlite:///{folder}/home/dataops/ledger.db")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_small_fleet_is_exactly_its_inventory(
     tmp_path: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
