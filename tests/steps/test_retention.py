@@ -26,7 +26,7 @@ from airflow_dataops.steps.retention import (
 from airflow_dataops.steps.sweep import sweep, sweep_table
 from airflow_dataops.steps.verify import verify
 from tests.steps.effects import Stage
-from tests.steps.traces import DEAD, GRACE, Traced, asleep, dying
+from tests.steps.traces import DEAD, GRACE, LEASE, Traced, asleep, dying
 
 DAY = 86_400.0
 BY_PERIOD = {"target": {"partition_by": [{"name": "dt", "from": "period_start"}], "retention_days": 30}}
@@ -176,6 +176,22 @@ def test_what_somebody_is_loading_is_left(tmp_path: Path) -> None:
     assert left == [1] and days(traced) == ["2024-05-01", *MAY[3:]]
     traced.spec = before
     assert expired(traced).dropped == ("dt=2024-05-01",)  # its time is over all the same
+
+
+def test_what_was_found_unchanged_and_is_dropped_meanwhile_is_published_after_all(tmp_path: Path) -> None:
+    """Its reader was thought dead, so nothing was left for it; and it lives."""
+    traced = world(tmp_path)
+    plan = planned(traced)
+    traced.spec = keeping(traced, 90)
+    traced.put((0, MAY[0]))
+
+    def meanwhile() -> None:
+        traced.clock.wait(LEASE + 1)
+        assert MAY[0] in str(apply_expiry(plan, traced.edges()).dropped)
+
+    with asleep("before ledger.batches.freeze", meanwhile) as stage:
+        assert traced.loads("rerun", stage, period=MAY[0]).accounting.rows_unchanged == 1
+    assert days(traced) == [MAY[0], *MAY[3:]] and verify(traced.spec, traced.edges(), ["orders"]).ok
 
 
 def test_more_than_may_be_dropped_at_once_is_left_to_a_person(tmp_path: Path) -> None:
