@@ -21,14 +21,21 @@ class FingerprintOperator(StepOperator):
 
     It runs whatever became of the tasks before it (`trigger_rule="all_done"`), and fails when one of them failed or a
     table of the run did not load: otherwise a failed pack would hide behind a green DAG run.
+
+    `against_source`: instead, the source is read again and compared with the lake, row by row where they differ; the keys of such
+    rows are in the error. For a task of its own, in a DAG with a schedule of its own: it reads everything.
     """
 
-    def __init__(self, *, trigger_rule: str = "all_done", **kwargs: Any) -> None:
+    def __init__(self, *, trigger_rule: str = "all_done", against_source: bool = False, **kwargs: Any) -> None:
         super().__init__(trigger_rule=trigger_rule, **kwargs)
+        self.against_source = against_source
 
     def run_step(self, context: Context) -> None:
         from airflow_dataops.steps.verify import verify
 
+        if self.against_source:
+            self._reconcile(context)
+            return
         run = run_of(self.row, context["dag_run"])
         broken = self._broken_upstream(context)
         with self.edges(context, with_source=False) as edges:
@@ -49,6 +56,18 @@ class FingerprintOperator(StepOperator):
                 "tables may be missing. See their logs, then clear them.",
                 retryable=False,
             )
+
+    def _reconcile(self, context: Context) -> None:
+        from airflow_dataops.steps.reconcile import raise_for_differences, reconcile
+
+        with self.edges(context) as edges:
+            history = edges.ledger.batches.history(source_id=self.row.id, limit=1_000_000)
+            tables = sorted({record.source_table for record in history if record.state == "committed"})
+            result = reconcile(self.row, edges, tables)
+        for table in result:
+            for span in table.spans:
+                self.log.info("%s: %s", table.target, f"{span.lake_rows} rows, equal" if span.ok else span)
+        raise_for_differences(self.row.id, result)
 
     def _broken_upstream(self, context: Context) -> list[str]:
         """`task state` of every task instance of the run before this one that did not end well."""

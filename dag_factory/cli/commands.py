@@ -143,7 +143,13 @@ COMMANDS: tuple[Command, ...] = (
         "verify",
         "Re-read the lake and compare it with the recorded fingerprints.",
         "dag_factory.cli.verify:verify",
-        (_source(), TABLE, *SYSTEM, JSON),
+        (
+            _source(),
+            TABLE,
+            Parameter("against_source", "flag", "read the source again instead, and name the rows that differ", default=False),
+            *SYSTEM,
+            JSON,
+        ),
     ),
     Command(
         "partitions list",

@@ -34,6 +34,7 @@ from airflow_dataops.core.errors import (
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.operators.errors import airflow_errors
 from airflow_dataops.operators.run import period_of, run_of
+from airflow_dataops.operators.verify import FingerprintOperator
 from dag_factory.render import render
 
 NOW = datetime(2024, 5, 3, 9, tzinfo=UTC)
@@ -219,6 +220,18 @@ def test_verify_fails_when_the_lake_differs(shop: Path, tmp_path: Path) -> None:
     files[0].unlink()
     with pytest.raises(AirflowFailException, match="Cannot prove"):
         _execute(dag, "verify", run, {})
+
+
+def test_a_source_that_differs_fails_with_the_keys(shop: Path) -> None:
+    dag, run = render(_spec()), AirflowRun()
+    _run(dag, run)
+    compare = FingerprintOperator(task_id="compare", spec=_spec(), against_source=True)
+    compare.execute(run.context(compare))
+    with sqlite3.connect(shop) as database:
+        database.execute("update orders set name = 'x' where id = 1")
+    database.close()
+    with pytest.raises(AirflowFailException, match=r"against its source: shop\.orders: .* id=1 \(differs\)"):
+        compare.execute(run.context(compare))
 
 
 def test_a_source_that_is_down_is_tried_again(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

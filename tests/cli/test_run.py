@@ -125,6 +125,20 @@ def test_verify_proves_and_sees_damage(dataops: Dataops, home: Path) -> None:
     assert dataops("verify", "shop.db", "--table", "orders").code == 0
 
 
+def test_verify_against_the_source_names_the_rows_that_differ(dataops: Dataops, home: Path) -> None:
+    dataops("run", "shop.db")
+    answer = dataops("verify", "shop.db", "--against-source", "--json")
+    assert answer.code == 0 and [t["ok"] for t in answer.document["tables"]] == [True, True]
+    with sqlite3.connect(home / "shop.db") as database:
+        database.execute("update customers set name = name || '!' where id = (select min(id) from customers)")
+    database.close()
+    answer = dataops("verify", "shop.db", "--against-source", "--json")
+    (found,) = answer.document["problems"]
+    assert answer.code == 1 and found["table"] == "customers" and "1 differ" in found["message"] and "id=" in found["message"]
+    shown = dataops("verify", "shop.db", "--against-source", "--table", "customers")
+    assert shown.code == 1 and "in the source" in shown.out and "(differs)" in shown.out + shown.err
+
+
 def test_verify_works_while_the_source_is_down(dataops: Dataops, monkeypatch: pytest.MonkeyPatch) -> None:
     dataops("run", "shop.db")
     monkeypatch.delenv("AIRFLOW_CONN_SHOP_DB")
