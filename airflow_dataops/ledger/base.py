@@ -22,6 +22,9 @@ from airflow_dataops.ledger.dead_letters_base import NOT_LISTED as NOT_LISTED
 from airflow_dataops.ledger.dead_letters_base import DeadLetters as DeadLetters
 from airflow_dataops.ledger.dead_letters_base import LetterFile as LetterFile
 from airflow_dataops.ledger.dead_letters_base import LetterRecord as LetterRecord
+from airflow_dataops.ledger.drift_base import Drift
+from airflow_dataops.ledger.drift_base import Noticed as Noticed
+from airflow_dataops.ledger.drift_base import Observation as Observation
 from airflow_dataops.ledger.partitions_base import Dropped as Dropped
 from airflow_dataops.ledger.partitions_base import PartitionRecord as PartitionRecord
 from airflow_dataops.ledger.partitions_base import Partitions
@@ -363,31 +366,6 @@ class Offsets(Protocol):
         ...
 
     def files_of(self, table_key: str, batch_id: str) -> FileSet | None: ...
-
-
-class Drift(Protocol):
-    """Schema history, drift events, DDL audit."""
-
-    def schema(self, table_key: str) -> TableSchema | None:
-        """The last recorded *source* schema."""
-        ...
-
-    def record_schema(self, table_key: str, schema: TableSchema, batch_id: str) -> bool:
-        """*tx* True when its fingerprint differs from the last one (then it is appended to the history)."""
-        ...
-
-    def record_event(self, event: Mapping[str, Any]) -> bool:
-        """*tx* One drift event; False when exactly this transition (table key, before → after fingerprint) is the last one
-        recorded. Keys: table_key, kind (structural|semantic|infrastructure), before, after, changes, batch_id, decision."""
-        ...
-
-    def events(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]: ...
-
-    def record_ddl(self, entry: Mapping[str, Any]) -> None:
-        """*tx* One row of the audit: table, statement kind, who, why, before, after."""
-        ...
-
-    def ddl(self, table_key: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]: ...
 
 
 class Outbox(Protocol):

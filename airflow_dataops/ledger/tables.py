@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0008", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0009", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -180,11 +180,22 @@ drift_event = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("before_fingerprint", sa.Text),
     sa.Column("after_fingerprint", sa.Text),
+    sa.Column("batch_id", sa.Text),  # the first with this drift
     sa.Column("event", JsonText, nullable=False),
     sa.Column("recorded_at", sa.Double, nullable=False),
     sa.Column("decision", sa.Text),
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", sa.Double),
+)
+
+# What each table's source shows (core.shown), as of the batch with this sequence. `gone`: the source does not list it.
+shown_table = sa.Table(
+    "dataops_shown",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("gone", sa.Boolean, nullable=False),
+    sa.Column("state", JsonText, nullable=False),
 )
 
 ddl_audit = sa.Table(

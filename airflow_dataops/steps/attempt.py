@@ -310,7 +310,9 @@ class _Attempt:
             complete=table.read.mode == "full"
             and table.write.mode == "overwrite_partition"
             and any(p.column is not None for p in by),
-            traits=staged_traits(reading.traits, table, drift),
+            traits=staged_traits(
+                reading.traits, table, drift, tells_nothing=self.edges.source.kind == "files" and not shaper.rows_read
+            ),
         )
 
     def _brings_nothing(self, part: WrittenPartition, decisions: Mapping[str, Decision]) -> bool:

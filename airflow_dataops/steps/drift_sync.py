@@ -16,7 +16,9 @@ from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.standards import standard_columns
 from airflow_dataops.core.table_spec import table_spec
+from airflow_dataops.ledger.base import Noticed
 from airflow_dataops.sources.base import SourceTable
+from airflow_dataops.steps.notice import notice_declared
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.target import current_table, ensure_table, plan_table
 
@@ -61,12 +63,14 @@ def _sync(spec: PipelineSpec, edges: Edges, declared: SourceTable) -> tuple[str,
     observed = privacy_schema(declared.schema, plan_privacy(declared.schema.names, table.privacy))
     current = current_table(edges, table)
     plan = plan_table(table, current, observed)
+    noticed = notice_declared(table, declared, plan, edges) if current is not None else Noticed()
     if plan.hold:
         return "held", (table.name, "; ".join(str(change) for change in plan.hold))
     if any(isinstance(change, TableCreated) for change in plan.dead_letter):
         return "same", table.name  # `contract.tables: discard_row`: a table made here would let the rows in
     wanted = TableSchema((*plan.schema.columns, *standard_columns(table.standards, False)))
-    after = ensure_table(edges, table, wanted, why="drift_sync: declared schema", comment=declared.comment)
+    why, comment = "drift_sync: declared schema", declared.comment
+    after = ensure_table(edges, table, wanted, why=why, comment=comment, retired=noticed.retired if current else None)
     if current is None:
         return "created", table.name
     return ("changed" if after.version != current.version else "same"), table.name

@@ -10,13 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pyarrow as pa
-
 from airflow_dataops.core.accounting import Accounting
-from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.errors import BusyError, DataOpsError, FencedError, ProofError, StaleError
 from airflow_dataops.core.offset import CursorRange, Everything, FileSet, OffsetRange, is_cut
-from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.ledger.base import BatchRecord, Claim, ClaimRequest
@@ -164,7 +160,6 @@ def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableRes
         claim = edges.ledger.batches.freeze(
             claim, staged.content, staged.dead_letters, edges.lease_seconds, staged.letter_file
         )
-        _record_drift(table, claim, staged.drift, edges)
     partitions = finish(table, claim, edges)
     if partitions is None:
         return _held(table, claim)
@@ -186,32 +181,6 @@ def _held(table: TableSpec, claim: Claim) -> TableResult:
     reason = hold_reason(claim.content) if claim.content else None
     why = "an earlier batch of the table waits for a decision" if reason is None else reason.get("why")
     return replace(_result(table, claim, "held", counts, ()), reason=why)
-
-
-def _record_drift(table: TableSpec, claim: Claim, drift: DriftPlan, edges: Edges) -> None:
-    """Exactly one event per transition of the source's schema fingerprint. The first sight of a table is no drift."""
-    source = claim.content.source_schema if claim.content else None
-    if source is None:
-        return
-    before = edges.ledger.drift.schema(table.key)
-    typed = TableSchema(_remembering_types(before, source))
-    if not edges.ledger.drift.record_schema(table.key, typed, claim.batch_id) or before is None:
-        return
-    edges.ledger.drift.record_event(
-        {
-            "table_key": table.key, "source_id": table.source_id, "target": table.name, "kind": "structural",
-            "before": before.fingerprint, "after": typed.fingerprint, "batch_id": claim.batch_id,
-            "changes": [c.to_json() for c in (*drift.apply, *drift.hold, *drift.dead_letter)],
-            "decision": "held" if drift.hold else "applied",
-            "rows": claim.content.accounting.rows_read if claim.content else 0,
-        }
-    )  # fmt: skip
-
-
-def _remembering_types(before: TableSchema | None, source: TableSchema) -> tuple[Column, ...]:
-    """An untyped (all NULL) column keeps the type it had: no value is no news."""
-    known = {c.name: c for c in before or ()}
-    return tuple(known.get(c.name, c) if pa.types.is_null(c.type) else c for c in source)
 
 
 def _of_record(table: TableSpec, record: BatchRecord) -> TableResult:

@@ -14,6 +14,7 @@ from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, PartitionName
 from airflow_dataops.steps.build import build
+from airflow_dataops.steps.notice import notice
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.staged_as import as_staged, hold_reason
 from airflow_dataops.steps.target import current_table, ensure_table
@@ -23,13 +24,14 @@ TRIES = 10
 
 def finish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName, ...] | None:
     """`publish`, or None when the batch has to wait for a person (its own drift, or a held batch before it): it is held
-    then, whoever staged it, even if that process died before it could hold it."""
+    then, whoever staged it, even if that process died before it could hold it. What it shows of its source is noticed first."""
+    noticed = notice(table, claim, edges)
     reason = hold_reason(claim.content) if claim.content is not None else None
     if reason is not None and claim.state == "frozen":
         edges.ledger.batches.hold(claim, reason)
         return None
     try:
-        return publish(table, claim, edges)
+        return publish(table, claim, edges, noticed.retired)
     except HoldError as error:
         if claim.state != "frozen":
             raise
@@ -37,8 +39,9 @@ def finish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName,
         return None
 
 
-def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName, ...]:
-    """Finishes a frozen or decided batch; returns the partitions it changed (none when all were unchanged)."""
+def publish(table: TableSpec, claim: Claim, edges: Edges, retired: frozenset[str] | None = None) -> tuple[PartitionName, ...]:
+    """Finishes a frozen or decided batch; returns the partitions it changed (none when all were unchanged). `retired` columns
+    say so in the catalog; None: nobody has looked."""
     content = claim.content
     if content is None:
         raise ProofError(f"Cannot publish batch {claim.batch_id} of {table.key}: state {claim.state} -> frozen or decided.")
@@ -46,7 +49,8 @@ def publish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName
     if claim.state == "frozen" and _is_nothing(content) and current_table(edges, table) is None:
         edges.ledger.batches.commit_unchanged(claim, moves_watermark(claim.range), _files(claim))
         return ()
-    shown = ensure_table(edges, table, content.schema, why=f"batch {claim.object_name}")
+    why = f"batch {claim.object_name}"
+    shown = ensure_table(edges, table, content.schema, why=why, batch_id=claim.batch_id, retired=retired)
     if claim.state == "frozen" and not _decide(table, claim, content, shown, edges):
         return ()
     for _ in range(TRIES):

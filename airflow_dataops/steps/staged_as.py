@@ -8,18 +8,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from airflow_dataops.core.drift_events import decided
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.spec import WriteSpec
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent
 
-WRITE, HOLD = "staged.write", "staged.hold"
+WRITE, HOLD, DRIFT, TELLS_NOTHING = "staged.write", "staged.hold", "staged.drift", "staged.tells_nothing"
 """Keys among the content's traits; the source's own have no dot."""
 
 
-def staged_traits(traits: Mapping[str, str], table: TableSpec, drift: DriftPlan) -> dict[str, str]:
-    """The source's traits, the write rules of this moment and, when the drift is to be held, why."""
+def staged_traits(traits: Mapping[str, str], table: TableSpec, drift: DriftPlan, *, tells_nothing: bool = False) -> dict[str, str]:
+    """The source's traits, the write rules of this moment, what was decided about drift and, when it is to be held, why.
+    `tells_nothing`: no row of files that declare nothing was read, so the columns are not what the source shows."""
     marks = {WRITE: table.write.model_dump_json(by_alias=True)}
+    plan = decided(drift)
+    if any(plan.values()):
+        marks[DRIFT] = json.dumps(plan)
+    if tells_nothing:
+        marks[TELLS_NOTHING] = "yes"
     if drift.hold:
         changes = [change.to_json() for change in drift.hold]
         why = "; ".join(str(change) for change in drift.hold)

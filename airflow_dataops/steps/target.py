@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from airflow_dataops.catalog.base import CatalogTable
+from airflow_dataops.core.drift_events import is_retired, retired_comment, unretired_comment
 from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
 from airflow_dataops.core.errors import ConflictError, DriftHeldError, InventoryError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
@@ -172,25 +174,39 @@ def reserved_names(table: TableSpec) -> frozenset[str]:
     return STANDARD_COLUMNS | {p.name for p in table.target.partition_by}
 
 
-def ensure_table(edges: Edges, table: TableSpec, wanted: TableSchema, *, why: str, comment: str = "") -> CatalogTable:
-    """Creates the table or appends/widens columns until it holds `wanted` (target names; data and standard columns), by
-    compare-and-swap; on conflict re-plans from what is there. DriftHeldError when the catalog moved so that `wanted` no
-    longer fits. Untyped columns wait for their first value."""
+def ensure_table(
+    edges: Edges,
+    table: TableSpec,
+    wanted: TableSchema,
+    *,
+    why: str,
+    comment: str = "",
+    batch_id: str | None = None,
+    retired: Collection[str] | None = None,
+) -> CatalogTable:
+    """Creates the table or appends/widens columns until it holds `wanted` (target names; data and standard columns), with
+    their comments, by compare-and-swap; on conflict re-plans from what is there. DriftHeldError when the catalog moved so
+    that `wanted` no longer fits. Untyped columns wait for their first value. `batch_id`: whose drift it is, for the audit.
+    `retired` columns, and no others, say so in their comment; None: as they are."""
     typed = tuple(c for c in wanted if not pa.types.is_null(c.type))
     for _ in range(DDL_TRIES):
         current = current_table(edges, table)
         try:
             if current is None:
-                return _create(edges, table, typed, why, comment)
-            return _evolve(edges, table, current, typed, why)
+                before, after = None, _create(edges, table, typed, comment)
+            else:
+                before, after = current, _evolve(edges, table, current, typed, retired)
         except ConflictError:
             continue
+        if before is None or before.version != after.version:
+            record_ddl(edges, table, "alter_table" if before else "create_table", why, before, after, batch_id)
+        return after
     raise ConflictError(
         f"Cannot alter table {table.name}: {DDL_TRIES} tries met another writer's change -> a quiet moment. Try again later."
     )
 
 
-def _create(edges: Edges, table: TableSpec, typed: tuple[Column, ...], why: str, comment: str) -> CatalogTable:
+def _create(edges: Edges, table: TableSpec, typed: tuple[Column, ...], comment: str) -> CatalogTable:
     if not table.target.create:
         raise InventoryError(
             f"Cannot load table {table.name}: it does not exist -> present, as `target.create` is false. "
@@ -209,12 +225,12 @@ def _create(edges: Edges, table: TableSpec, typed: tuple[Column, ...], why: str,
         owner=table.owner,
         parameters={"dataops.source": table.key, "dataops.partition_by": _partition_text(table), SPEC: table.spec_fingerprint},
     )
-    result = edges.catalog.create_table(created)
-    _audit(edges, table, "create_table", why, None, result)
-    return result
+    return edges.catalog.create_table(created)
 
 
-def _evolve(edges: Edges, table: TableSpec, current: CatalogTable, typed: tuple[Column, ...], why: str) -> CatalogTable:
+def _evolve(
+    edges: Edges, table: TableSpec, current: CatalogTable, typed: tuple[Column, ...], retired: Collection[str] | None
+) -> CatalogTable:
     wanted = TableSchema(tuple(c for c in typed if c.name not in STANDARD_COLUMNS))
     plan = plan_drift(data_schema(current), wanted, table.contract.model_copy(update=EVERYTHING_EVOLVES))
     if plan.hold or plan.refuse:
@@ -224,28 +240,45 @@ def _evolve(edges: Edges, table: TableSpec, current: CatalogTable, typed: tuple[
             "batch was planned. Run again to plan from what is there now."
         )
     planned = {c.name: c for c in plan.schema if not pa.types.is_null(c.type)}
-    columns = [replace(c, type=planned[c.name].type) if c.name in planned else c for c in current.columns]
+    columns = [
+        replace(c, type=planned[c.name].type, comment=_comment(c, planned[c.name], retired, edges)) if c.name in planned else c
+        for c in current.columns
+    ]
     have = {c.name for c in columns}
     columns += [c for c in planned.values() if c.name not in have]
     columns += [c for c in typed if c.name in STANDARD_COLUMNS and c.name not in have]
     if tuple(columns) == tuple(current.columns):
         return current
     told = {**current.parameters, SPEC: table.spec_fingerprint}
-    result = edges.catalog.alter_table(current, replace(current, columns=tuple(columns), parameters=told))
-    _audit(edges, table, "alter_table", why, current, result)
-    return result
+    return edges.catalog.alter_table(current, replace(current, columns=tuple(columns), parameters=told))
+
+
+def _comment(have: Column, planned: Column, retired: Collection[str] | None, edges: Edges) -> str:
+    """What the source says of the column, behind the mark of a retired one, which keeps the day it was set."""
+    if retired is None:
+        return planned.comment
+    if have.name in retired:
+        day = time.strftime("%Y-%m-%d", time.gmtime(edges.clock()))
+        return have.comment if is_retired(have.comment) else retired_comment(have.comment, day)
+    return unretired_comment(planned.comment)
 
 
 EVERYTHING_EVOLVES = {"tables": "evolve", "columns": "evolve", "types": "evolve"}
 """The contract spoke when the batch was planned; where this is used, only safety is asked again."""
 
 
-def _audit(edges: Edges, table: TableSpec, kind: str, why: str, before: CatalogTable | None, after: CatalogTable) -> None:
-    def shape(t: CatalogTable | None) -> list[str] | None:
-        return None if t is None else [f"{c.name} {type_to_text(c.type)}" for c in t.columns]
-
+def record_ddl(
+    edges: Edges, table: TableSpec, statement: str, why: str, before: CatalogTable | None, after: CatalogTable,
+    batch_id: str | None = None,
+) -> None:  # fmt: skip
+    """One row of the audit, with the drift event that this batch (None: a declaration) was the first to show, if any."""
     entry: dict[str, Any] = {
-        "table_key": table.key, "target": table.name, "statement": kind, "who": edges.writer, "why": why,
-        "before": shape(before), "after": shape(after),
+        "table_key": table.key, "source_id": table.source_id, "target": table.name, "statement": statement,
+        "who": edges.writer, "why": why, "batch_id": batch_id, "drift": edges.ledger.drift.event_of(table.key, batch_id),
+        "before": None if before is None else [_told(c) for c in before.columns], "after": [_told(c) for c in after.columns],
     }  # fmt: skip
     edges.ledger.drift.record_ddl(entry)
+
+
+def _told(column: Column) -> str:
+    return f"{column.name} {type_to_text(column.type)}" + (f" -- {column.comment}" if column.comment else "")

@@ -20,8 +20,6 @@ NOT_YET: dict[str, tuple[Any, str]] = {
     "target.format": ("parquet", "Avro files in the lake. Use `parquet`"),
     "target.late": (("merge", "reject"), "a partition of their own for late rows. Use `merge` or `reject`"),
     "contract.to_string": (("hold", "widen"), "shadow columns. Use `hold` or `widen`"),
-    "contract.debounce_runs": (3, "another number than 3. Remove it"),
-    "contract.retire_runs": (7, "another number than 7. Remove it"),
     "privacy.mode": ("off", "masking of unclassified columns. Use `off` and explicit `privacy.columns`"),
     "limits.bytes_per_second": (None, "throttling of reads. Remove it"),
     "rules": ((), "row rules. Remove it, or filter in `read.query`"),

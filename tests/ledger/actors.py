@@ -11,6 +11,7 @@ import pyarrow as pa
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.offset import CursorRange, OffsetRange, Scalar
 from airflow_dataops.core.schema import Column, TableSchema
+from airflow_dataops.core.types_text import type_from_text
 from airflow_dataops.ledger.base import (
     BatchContent,
     Claim,
@@ -18,6 +19,7 @@ from airflow_dataops.ledger.base import (
     Decision,
     DecisionPlan,
     Ledger,
+    Observation,
     StagedPartition,
 )
 
@@ -111,3 +113,16 @@ def load(ledger: Ledger, request: ClaimRequest, rows: Mapping[str, int] | None =
     claim = freeze(ledger, ledger.batches.claim(request), rows)
     commit(ledger, claim, decide(ledger, claim), watermark)
     return replace(claim, state="committed")
+
+
+def seen(columns: str | None, sequence: int | None, **more: Any) -> Observation:
+    """A batch (None: a declaration) that shows these columns: `id int64, city string`."""
+    pairs = [column.split(" ", 1) for column in columns.split(", ")] if columns else []
+    schema = None if columns is None else TableSchema(tuple(Column(n, type_from_text(t)) for n, t in pairs))
+    batch_id = None if sequence is None else f"b{sequence}"
+    return Observation(
+        **{
+            "table_key": ORDERS, "source_id": "sales.shop", "source_table": "orders", "target": "sales.orders",
+            "schema": schema, "batch_id": batch_id, "sequence": sequence, "rows": 7, **more,
+        }
+    )  # fmt: skip

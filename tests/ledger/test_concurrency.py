@@ -15,7 +15,7 @@ import pytest
 from airflow_dataops.core.errors import BusyError, ConflictError, DataOpsError, FencedError
 from airflow_dataops.ledger import open_ledger
 from airflow_dataops.ledger.base import Ledger
-from tests.ledger.actors import MONDAY, ORDERS, Clock, asking, commit, decide, freeze, plans_of
+from tests.ledger.actors import MONDAY, ORDERS, Clock, asking, commit, decide, freeze, plans_of, seen
 
 T = TypeVar("T")
 MANY = 8
@@ -72,12 +72,11 @@ def test_many_commits_of_one_batch_queue_one_event(ledger: Ledger) -> None:
     assert len(ledger.outbox.pending_assets("sales.shop")) == 1 and ledger.offsets.watermark(ORDERS) == 2
 
 
-def test_one_transition_gives_one_event_and_one_schema(ledger: Ledger) -> None:
-    event = {"table_key": ORDERS, "kind": "structural", "before": "s1:a", "after": "s1:b", "changes": [], "batch_id": "b"}
-    assert sorted(at_once(lambda _: ledger.drift.record_event(event))) == [False] * (MANY - 1) + [True]  # type: ignore[type-var]
-    from tests.ledger.actors import SCHEMA
-
-    assert sum(r is True for r in at_once(lambda _: ledger.drift.record_schema(ORDERS, SCHEMA, "b"))) == 1
+def test_one_transition_gives_one_event(ledger: Ledger) -> None:
+    ledger.drift.observe(seen("id int64", sequence=1))
+    noticed = at_once(lambda _: ledger.drift.observe(seen("id int64, city string", sequence=2)))
+    assert sorted(len(n.events) for n in noticed) == [0] * (MANY - 1) + [1]  # type: ignore[union-attr]
+    assert len(ledger.drift.events()) == 1
 
 
 def test_whoever_comes_finishes_and_all_loads_get_done(ledger: Ledger, clock: Clock) -> None:

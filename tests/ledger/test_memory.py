@@ -4,52 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-
 from airflow_dataops.core.accounting import Accounting
-from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.ledger.base import Ledger
 from tests.ledger.actors import MONDAY, ORDERS, SCHEMA, TUESDAY, Clock, asking, freeze, load, span
 
 CUSTOMERS = "sales.shop:customers"
-
-
-def test_a_schema_is_recorded_once_per_transition(ledger: Ledger) -> None:
-    assert ledger.drift.schema(ORDERS) is None
-    wider = SCHEMA.with_column(Column("note", pa.string(), comment="a 'note'"))
-    seen = [ledger.drift.record_schema(ORDERS, s, "b") for s in (SCHEMA, SCHEMA, wider, SCHEMA)]
-    assert seen == [True, False, True, True]
-    assert ledger.drift.schema(ORDERS) == SCHEMA and ledger.drift.schema(CUSTOMERS) is None
-    reordered = TableSchema(SCHEMA.columns[::-1], SCHEMA.keys)
-    assert ledger.drift.record_schema(ORDERS, reordered, "b") is False  # reordering is nothing
-
-
-def event(before: str, after: str, **more: Any) -> dict[str, Any]:
-    return {
-        "table_key": ORDERS,
-        "kind": "structural",
-        "before": before,
-        "after": after,
-        "changes": [{"add": "x"}],
-        "batch_id": "b",
-    } | more
-
-
-def test_exactly_one_event_per_transition(ledger: Ledger, clock: Clock) -> None:
-    told = [
-        event("s1:a", "s1:b"), event("s1:a", "s1:b"), event("s1:a", "s1:b", kind="infrastructure"), event("s1:a", "s1:b"),
-        event("s1:b", "s1:a"), event("s1:a", "s1:b", decision="held"), event("s1:a", "s1:b", table_key=CUSTOMERS),
-    ]  # fmt: skip
-    assert [ledger.drift.record_event(e) for e in told] == [True, False, True, False, True, True, True]
-    events = ledger.drift.events()
-    assert [(e["table_key"], e["kind"], e["after"]) for e in events][:2] == [
-        (CUSTOMERS, "structural", "s1:b"),
-        (ORDERS, "structural", "s1:b"),
-    ]
-    assert events[1] == event("s1:a", "s1:b", decision="held") | {
-        "id": events[1]["id"], "source_id": "sales.shop", "at": clock(), "decided_by": None, "decided_at": None,
-    }  # fmt: skip
-    assert len(ledger.drift.events("sales.shop", limit=2)) == 2 and ledger.drift.events("sales.other") == ()
 
 
 def test_ddl_is_audited(ledger: Ledger, clock: Clock) -> None:

@@ -13,7 +13,7 @@ from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.ledger import open_ledger
 from airflow_dataops.ledger.base import Ledger
 from airflow_dataops.ledger.sources_base import Retirement
-from tests.ledger.actors import MONDAY, Clock, asking, load
+from tests.ledger.actors import MONDAY, Clock, asking, load, seen
 
 A, B, C = "sales.a", "sales.b", "sales.c"
 DAY = 86_400.0
@@ -153,7 +153,8 @@ def test_a_rename_back(ledger: Ledger) -> None:
 def test_what_is_waiting_for_somebody_is_renamed_too(ledger: Ledger) -> None:
     load(ledger, asking(table_key=f"{A}:orders -> sales.orders", source_id=A), {MONDAY: 2})
     ledger.runs.record("r1", A, f"{A}:orders", {"source_table": "orders"})
-    ledger.drift.record_event({"table_key": f"{A}:orders -> sales.orders", "kind": "structural", "before": None, "after": "x"})
+    for sequence, columns in enumerate(("id int64", "id int64, city string"), 1):
+        ledger.drift.observe(seen(columns, sequence, table_key=f"{A}:orders -> sales.orders", source_id=A))
     ledger.freshness.expect(A, ["sales.orders"])
     since = ledger.freshness.expect(A, ["sales.orders"])
     ledger.sources.carry(B, A)

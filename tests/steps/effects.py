@@ -12,7 +12,7 @@ EFFECTS = {
     "ledger.decisions": {"mark", "clear_marks", "clear_stale_marks"},
     "ledger.partitions": {"drop"},
     "ledger.directories": {"register", "forget"},
-    "ledger.drift": {"record_schema", "record_event", "record_ddl"},
+    "ledger.drift": {"observe", "record_ddl"},
     "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
     "ledger.dead_letters": {"begin_file", "discard", "unfold", "expire", "forget"},

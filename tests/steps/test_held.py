@@ -30,7 +30,7 @@ def states(world: World, spec) -> list[str]:
     return [r.state for r in reversed(world.edges(spec).ledger.batches.history(table_key=table_spec(spec, "orders").key))]
 
 
-@pytest.mark.parametrize("effect", ["ledger.batches.hold", "ledger.drift.record_schema"])
+@pytest.mark.parametrize("effect", ["ledger.batches.hold", "ledger.drift.observe"])
 def test_a_batch_that_was_to_be_held_is_held_by_whoever_comes_next(world: World, effect: str) -> None:
     spec = world.spec(**FREEZE)
     world.load(spec, "orders")
