@@ -19,6 +19,7 @@ from airflow_dataops.settings import Settings
 
 if TYPE_CHECKING:
     from airflow_dataops.steps.drift_sync import DriftSyncResult
+    from airflow_dataops.steps.gone import GoneResult
     from airflow_dataops.steps.run import LoadResult, Progress
     from airflow_dataops.steps.verify import VerifyResult
 
@@ -38,11 +39,13 @@ class PeriodResult:
     drift: DriftSyncResult
     load: LoadResult
     verified: VerifyResult
+    gone: GoneResult
 
     @property
     def ok(self) -> bool:
-        """Whether every table of the run was loaded and proved; a held table is not."""
-        return self.verified.ok and not self.load.failures and not any(t.outcome == "held" for t in self.load.tables)
+        """Whether every table of the run was loaded and proved; a held table is not, nor one that must not be gone."""
+        held = self.gone.held or any(t.outcome == "held" for t in self.load.tables)
+        return self.verified.ok and not self.load.failures and not held
 
 
 def periods_of(
@@ -117,6 +120,7 @@ def run_local(
     """
     from airflow_dataops.steps.discover import discover
     from airflow_dataops.steps.drift_sync import drift_sync
+    from airflow_dataops.steps.gone import notice_tables
     from airflow_dataops.steps.load import load
     from airflow_dataops.steps.run import Run
     from airflow_dataops.steps.verify import verify
@@ -124,7 +128,9 @@ def run_local(
     with open_edges(spec, settings, writer=writer, platform=platform, progress=progress) as edges:
         for period in periods:
             run = Run(f"cli/{spec.id}/{period.key}/{secrets.token_hex(8)}", period)
-            found = [t for t in discover(spec, edges).tables if table_glob is None or fnmatch.fnmatchcase(t.name, table_glob)]
+            listed = discover(spec, edges).tables
+            gone = notice_tables(spec, edges, listed)
+            found = [t for t in listed if table_glob is None or fnmatch.fnmatchcase(t.name, table_glob)]
             if not found:
                 raise NotAskedWellError(
                     f"Cannot run {spec.id}: no table that the row takes matches {table_glob!r} -> at least one. Correct `--table`; "
@@ -135,4 +141,4 @@ def run_local(
                 began(period, names)
             drift = drift_sync(spec, edges, found)
             loaded = load(spec, edges, run, names)
-            yield PeriodResult(period, run.token, drift, loaded, verify(spec, edges, names, run))
+            yield PeriodResult(period, run.token, drift, loaded, verify(spec, edges, names, run), gone)

@@ -89,8 +89,6 @@ class TableReturned(Change):
 _RETIRED = re.compile(r"retired \d{4}-\d{2}-\d{2}(?:: |\Z)", re.ASCII)
 """Begins the comment of a retired column in the catalog."""
 
-OF_TABLES = frozenset({TableGone.change, TableReturned.change})
-
 Decided = Mapping[str, Any]
 """A plan as it is kept with a batch: `{"apply": […], "hold": […], "dead_letter": […], "renames": […]}`."""
 

@@ -14,11 +14,14 @@ from airflow_dataops.ledger.claims import lock_table
 from airflow_dataops.ledger.drift_base import Noticed, Observation
 from airflow_dataops.ledger.encoding import keep_schemas
 from airflow_dataops.ledger.source_names import is_of, named_now
-from airflow_dataops.ledger.tables import batch, ddl_audit, drift_event, schema_history, schema_text, shown_table
+from airflow_dataops.ledger.tables import batch, ddl_audit, drift_event, loaded_table, schema_history, schema_text, shown_table
 from airflow_dataops.storage.sql_database import SqlDatabase
 from airflow_dataops.storage.sql_text import json_text, schema_of_json
 
 NOT_SAID = ("before_schema_id", "after_schema_id")
+OF_NO_BATCH = ""
+"""In place of a batch: no batch will ever meet this event, which is of the whole table."""
+
 BY_CONTRACT = "contract"
 """Who decided what nobody was asked about."""
 
@@ -73,6 +76,15 @@ class SqlDrift:
             found = connection.execute(query).scalar()
         return None if found is None else int(found)
 
+    def gone(self, source_id: str) -> frozenset[str]:
+        query = (
+            sa.select(shown_table.c.table_key)
+            .join(loaded_table, loaded_table.c.table_key == shown_table.c.table_key)
+            .where(shown_table.c.gone.is_(sa.true()), is_of(loaded_table.c.source_id, source_id))
+        )
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def record_ddl(self, entry: Mapping[str, Any]) -> None:
         with self._database.write() as connection:
             connection.execute(
@@ -126,7 +138,7 @@ class _Observing:
         self.gone = not present
         change = (drift_events.TableReturned if present else drift_events.TableGone)(self.seen.source_table)
         done = "held" if not present and self.seen.contract.tables == "freeze" else "noted"
-        event_id = self._record("structural", (drift_events.described(change, done),), None, None)
+        event_id = self._record("structural", (drift_events.described(change, done),), None, None, OF_NO_BATCH)
         self._save(self._shown() or Shown(), self.sequence)
         return event_id
 
@@ -155,13 +167,20 @@ class _Observing:
         if not (found.columns or found.retired) or after is None:
             return None
         changes = drift_events.structural_changes(found.columns, found.retired, after, self.seen.plan, self.seen.contract)
-        return self._record("structural", changes, after, after_id) if changes else None
+        return self._record("structural", changes, after, after_id, self.seen.batch_id) if changes else None
 
     def _infrastructure(self, found: Seen) -> int | None:
         changes = drift_events.infrastructure_changes(found.traits)
-        return self._record("infrastructure", changes, None, None) if changes else None
+        return self._record("infrastructure", changes, None, None, self.seen.batch_id) if changes else None
 
-    def _record(self, kind: str, changes: tuple[dict[str, Any], ...], after: TableSchema | None, after_id: str | None) -> int:
+    def _record(
+        self,
+        kind: str,
+        changes: tuple[dict[str, Any], ...],
+        after: TableSchema | None,
+        after_id: str | None,
+        batch_id: str | None,
+    ) -> int:
         seen, decision = self.seen, drift_events.decision_of(changes)
         before = self.last if after is not None else None
         told: dict[str, Any] = {
@@ -174,7 +193,7 @@ class _Observing:
         result = self.connection.execute(
             drift_event.insert().values(
                 table_key=seen.table_key, source_id=seen.source_id, kind=kind, before_fingerprint=told["before"],
-                after_fingerprint=told["after"], batch_id=seen.batch_id, event=told, recorded_at=self.now, decision=decision,
+                after_fingerprint=told["after"], batch_id=batch_id, event=told, recorded_at=self.now, decision=decision,
                 decided_by=None if held else BY_CONTRACT, decided_at=None if held else self.now,
             )
         )  # fmt: skip
@@ -206,8 +225,6 @@ class _Observing:
         """The first batch that comes after a declaration made an event is the first with that drift."""
         where = (drift_event.c.table_key == self.seen.table_key) & drift_event.c.batch_id.is_(None)
         for row in self.connection.execute(sa.select(drift_event).where(where)).all():
-            if any(change["change"] in drift_events.OF_TABLES for change in row.event["changes"]):
-                continue
             told = row.event | {"rows": self.seen.rows}
             told["renames"] = [*self.seen.plan["renames"]] or told["renames"]
             self.connection.execute(drift_event.update().where(drift_event.c.id == row.id).values(event=told, batch_id=batch_id))
@@ -238,7 +255,7 @@ def _last_schema(connection: sa.Connection, table_key: str) -> Any:
 def _told(row: Any) -> dict[str, Any]:
     said = {key: value for key, value in row.event.items() if key not in NOT_SAID}
     return {"renames": [], "flips": {}, "settled": {}} | said | {
-        "id": row.id, "source_id": row.source_id, "batch_id": row.batch_id, "at": row.recorded_at, "decision": row.decision,
+        "id": row.id, "source_id": row.source_id, "batch_id": row.batch_id or None, "at": row.recorded_at, "decision": row.decision,
         "decided_by": row.decided_by, "decided_at": row.decided_at,
     }  # fmt: skip
 

@@ -62,6 +62,10 @@ class Drift(Protocol):
         """*tx* The source lists a known table, or does not. The id of the event when that is news."""
         ...
 
+    def gone(self, source_id: str) -> frozenset[str]:
+        """Keys of the tables that the source does not list."""
+        ...
+
     def events(self, source_id: str | None = None, limit: int = 100) -> tuple[Mapping[str, Any], ...]:
         """Newest first."""
         ...

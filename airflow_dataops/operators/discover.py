@@ -17,9 +17,15 @@ class DiscoverOperator(StepOperator):
 
     def run_step(self, context: Context) -> list[list[str]]:
         from airflow_dataops.steps.discover import discover, pack
+        from airflow_dataops.steps.gone import notice_tables
 
         with self.edges(context) as edges:
             result = discover(self.row, edges)
+            gone = notice_tables(self.row, edges, result.tables)
+        for name in gone.gone:
+            self.log.warning("table %s: its source does not list it any more; what was loaded stays", name)
+        for name in gone.returned:
+            self.log.info("table %s: its source lists it again", name)
         # More elements than this Airflow maps over would fail the run: fewer, larger packs.
         most = conf.getint("core", "max_map_length", fallback=1024)
         packs = result.packs if len(result.packs) <= most else pack(result.tables, most)

@@ -13,6 +13,9 @@ from airflow_dataops.core.table_spec import is_selected, table_spec
 from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.run import Edges
 
+MISSING = "missing"
+"""Trait of a table that the row names and the source does not have."""
+
 DEFAULT_TABLE_BYTES = 1_000_000
 PACK_BYTES = 512_000_000
 """Tables are packed together until a pack reaches this size, so that one pack is worth a task's start (a few seconds)."""
@@ -55,7 +58,7 @@ def _named(name: str, query: str | None, edges: Edges) -> SourceTable:
     try:
         return edges.source.describe(name, query)
     except InventoryError as error:
-        return SourceTable(name, TableSchema(), traits={"problem": str(error)})
+        return SourceTable(name, TableSchema(), traits={"problem": str(error), MISSING: "yes"})
 
 
 def _name_of(entry: str | TableEntry) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -199,7 +198,8 @@ def ensure_table(
         except ConflictError:
             continue
         if before is None or before.version != after.version:
-            record_ddl(edges, table, "alter_table" if before else "create_table", why, before, after, batch_id)
+            drift = edges.ledger.drift.event_of(table.key, batch_id)
+            record_ddl(edges, table, "alter_table" if before else "create_table", why, before, after, drift)
         return after
     raise ConflictError(
         f"Cannot alter table {table.name}: {DDL_TRIES} tries met another writer's change -> a quiet moment. Try again later."
@@ -269,15 +269,20 @@ EVERYTHING_EVOLVES = {"tables": "evolve", "columns": "evolve", "types": "evolve"
 
 def record_ddl(
     edges: Edges, table: TableSpec, statement: str, why: str, before: CatalogTable | None, after: CatalogTable,
-    batch_id: str | None = None,
+    drift: int | None = None,
 ) -> None:  # fmt: skip
-    """One row of the audit, with the drift event that this batch (None: a declaration) was the first to show, if any."""
-    entry: dict[str, Any] = {
-        "table_key": table.key, "source_id": table.source_id, "target": table.name, "statement": statement,
-        "who": edges.writer, "why": why, "batch_id": batch_id, "drift": edges.ledger.drift.event_of(table.key, batch_id),
-        "before": None if before is None else [_told(c) for c in before.columns], "after": [_told(c) for c in after.columns],
-    }  # fmt: skip
-    edges.ledger.drift.record_ddl(entry)
+    """One row of the audit. `drift`: the event that it follows, if any."""
+    edges.ledger.drift.record_ddl(
+        {
+            "table_key": table.key, "source_id": table.source_id, "target": table.name, "statement": statement,
+            "who": edges.writer, "why": why, "drift": drift, "before": None if before is None else _told_table(before),
+            "after": _told_table(after),
+        }
+    )  # fmt: skip
+
+
+def _told_table(table: CatalogTable) -> list[str]:
+    return [_told(column) for column in table.columns]
 
 
 def _told(column: Column) -> str:

@@ -76,7 +76,7 @@ def _json(result: PeriodResult) -> dict[str, Any]:
     return {
         "period": result.period.key, "start": result.period.start.isoformat(), "end": result.period.end.isoformat(),
         "backfill": result.period.backfill, "run": result.token, "ok": result.ok, "drift_sync": result.drift.to_json(),
-        "tables": tables,
+        "tables": tables, "tables_gone": list(result.gone.gone),
     }  # fmt: skip
 
 
@@ -90,6 +90,9 @@ def _problems(result: PeriodResult) -> Iterator[dict[str, Any]]:
             why = t.reason or "its drift needs a decision"
             text = f"{t.source_table} ({result.period.key}) is held: {why}. Nothing of it was published; see `contract` in its row."
             yield problem(text, "held", table=t.source_table, **more)
+    for target in result.gone.held:
+        text = f"{target} ({result.period.key}): its source does not list it any more; see `contract.tables`."
+        yield problem(text, "table_gone", table=target, **more)
     for v in result.verified.tables:
         wrong = [f"{p.partition or 'all rows'}: {p.problem}" for p in v.partitions if p.problem]
         for text in [v.error] if v.error else wrong:

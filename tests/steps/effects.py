@@ -12,7 +12,7 @@ EFFECTS = {
     "ledger.decisions": {"mark", "clear_marks", "clear_stale_marks"},
     "ledger.partitions": {"drop"},
     "ledger.directories": {"register", "forget"},
-    "ledger.drift": {"observe", "record_ddl"},
+    "ledger.drift": {"observe", "observe_table", "record_ddl"},
     "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
     "ledger.dead_letters": {"begin_file", "discard", "unfold", "expire", "forget"},
