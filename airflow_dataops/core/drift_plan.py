@@ -126,7 +126,7 @@ def plan_drift(
         assumes=NO_TABLE if table is None else table.fingerprint,
         names=MappingProxyType(names),
         untyped=tuple(c.name for c in observed if pt.is_null(storable(c.type))),
-        renames=suggest_renames(table, observed, sorted_out.apply),
+        renames=suggest_renames(table, observed, sorted_out.all),
     )
 
 
@@ -151,6 +151,10 @@ class _Sorted:
         self.apply: list[Change] = []
         self.hold: list[Change] = []
         self.dead_letter: list[Change] = []
+
+    @property
+    def all(self) -> tuple[Change, ...]:
+        return (*self.apply, *self.hold, *self.dead_letter)
 
     def add(self, change: Change) -> None:
         policy = self._policy(change)

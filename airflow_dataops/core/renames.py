@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -12,6 +12,8 @@ from airflow_dataops.core.promotion import promote
 from airflow_dataops.core.schema import TableSchema
 
 MIN_SIMILARITY = 0.5
+MIN_OVERLAP = 0.8
+MAX_CANDIDATES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,9 @@ class RenameSuggestion:
         }
 
 
-def suggest_renames(table: TableSchema | None, observed: TableSchema, changes: Iterable[Change]) -> tuple[RenameSuggestion, ...]:
-    """Pairs of a column that is gone and one that is new, whose types fit and whose name or position speaks for it,
-    the best first."""
+def rename_candidates(table: TableSchema | None, observed: TableSchema, changes: Iterable[Change]) -> tuple[RenameSuggestion, ...]:
+    """Every pair of a column that is gone and one that is new, whose types fit; the best by name and position first, at
+    most `MAX_CANDIDATES`."""
     if table is None:
         return ()
     added = [change.column for change in changes if isinstance(change, ColumnAdded)]
@@ -53,11 +55,33 @@ def suggest_renames(table: TableSchema | None, observed: TableSchema, changes: I
         if gone.origin.lower() in shown:
             continue
         for new in added:
-            promotion = promote(gone.type, new.type)
-            if promotion is None:
+            if promote(gone.type, new.type) is None:
                 continue
             likeness = round(SequenceMatcher(None, gone.name, new.name, autojunk=False).ratio(), 3)
             here = new.origin in origins and origins.index(new.origin) == position
-            if likeness >= MIN_SIMILARITY or here:
-                found.append(RenameSuggestion(gone.name, new.name, gone.type == new.type, here, likeness))
-    return tuple(sorted(found, key=lambda s: (-s.name_similarity, not s.same_position, s.before, s.after)))
+            found.append(RenameSuggestion(gone.name, new.name, gone.type == new.type, here, likeness))
+    return _best_first(found)[:MAX_CANDIDATES]
+
+
+def suggested(candidates: Iterable[RenameSuggestion]) -> tuple[RenameSuggestion, ...]:
+    """Those for which their values, or else their name or position, speak. The best first."""
+    return _best_first(c for c in candidates if (c.value_overlap or 0) >= MIN_OVERLAP or _speaks(c))
+
+
+def suggest_renames(table: TableSchema | None, observed: TableSchema, changes: Iterable[Change]) -> tuple[RenameSuggestion, ...]:
+    """The candidates for which name or position speaks: what can be said before a value was looked at."""
+    return suggested(rename_candidates(table, observed, changes))
+
+
+def with_overlap(candidate: RenameSuggestion, value_overlap: float | None) -> RenameSuggestion:
+    return replace(candidate, value_overlap=value_overlap)
+
+
+def _speaks(candidate: RenameSuggestion) -> bool:
+    return candidate.name_similarity >= MIN_SIMILARITY or candidate.same_position
+
+
+def _best_first(found: Iterable[RenameSuggestion]) -> tuple[RenameSuggestion, ...]:
+    return tuple(
+        sorted(found, key=lambda s: (-(s.value_overlap or 0.0), -s.name_similarity, not s.same_position, s.before, s.after))
+    )

@@ -33,6 +33,7 @@ from airflow_dataops.steps.lease import Lease
 from airflow_dataops.steps.letter_file import DeadLetterFile
 from airflow_dataops.steps.letters import LettersReading, read_again, text_source
 from airflow_dataops.steps.overlap import KnownRows, known_rows, read_range, stored_since
+from airflow_dataops.steps.rename_evidence import RenameEvidence
 from airflow_dataops.steps.run import Edges, Progress
 from airflow_dataops.steps.shape import Shaper
 from airflow_dataops.steps.stage import PartitionFiles, Values, WrittenPartition
@@ -109,6 +110,8 @@ class _Attempt:
             given = {plan.names[name]: action for name, action in actions.items() if name in plan.names}
             self.hidden = hiding(plan.schema.names, given, edges.privacy_key)
             shaper.known = self._known(reading, plan, actions, held=bool(drift.hold))
+            if current is not None and not is_hidden:
+                shaper.evidence = RenameEvidence(table, data_schema(current), observed, drift, actions)
             if not drift.hold:
                 refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
                 if table.write.mode == "merge":
@@ -117,6 +120,8 @@ class _Attempt:
             written = self._deduplicated(shaper)
             if self._is_limited(drift):
                 self._check_limits(shaper)
+            if shaper.evidence is not None:
+                drift = shaper.evidence.judged(edges, drift)
             content = self._prove(reading, shaper, written, drift)
             return Staged(content, (*self.letters.kept, *self.again), self.letters.indexed, drift, observed)
         except LimitError:

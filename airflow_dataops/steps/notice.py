@@ -9,7 +9,7 @@ import json
 
 from airflow_dataops.core.drift_events import NOTHING_DECIDED, decided
 from airflow_dataops.core.drift_plan import DriftPlan
-from airflow_dataops.core.offset import FileSet
+from airflow_dataops.core.offset import FileSet, Letters
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import Claim, Noticed, Observation
 from airflow_dataops.sources.base import SourceTable
@@ -23,11 +23,13 @@ def notice(table: TableSpec, claim: Claim, edges: Edges) -> Noticed:
     if content is None:
         return Noticed()
     plan = content.traits.get(DRIFT)
+    # Letters that are replayed say nothing of what the source is now.
+    tells_nothing = TELLS_NOTHING in content.traits or isinstance(claim.range, Letters)
     return edges.ledger.drift.observe(
         Observation(
             table_key=table.key, source_id=table.source_id, source_table=table.source_table, target=table.name,
-            schema=None if TELLS_NOTHING in content.traits else content.source_schema,
-            traits={name: value for name, value in content.traits.items() if "." not in name},
+            schema=None if tells_nothing else content.source_schema,
+            traits={name: value for name, value in content.traits.items() if "." not in name and not tells_nothing},
             plan=NOTHING_DECIDED if plan is None else json.loads(plan), contract=table.contract, batch_id=claim.batch_id,
             generation=claim.generation, sequence=claim.sequence,
             late=isinstance(claim.range, FileSet) and claim.generation > 1, rows=content.accounting.rows_read,

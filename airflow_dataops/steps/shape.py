@@ -21,6 +21,7 @@ from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.sources.base import Batch, TextSource
 from airflow_dataops.steps.letters import hide
 from airflow_dataops.steps.overlap import KnownRows
+from airflow_dataops.steps.rename_evidence import RenameEvidence
 
 Action = Literal["keep", "mask", "hash", "drop"]
 
@@ -41,6 +42,7 @@ class Shaper:
     ingested_at_us: int
     text: TextSource | None = None
     known: KnownRows = field(default_factory=KnownRows)
+    evidence: RenameEvidence | None = None
     rows_read: int = 0
     rows_deduplicated: int = 0
     rows_unchanged: int = 0
@@ -61,6 +63,8 @@ class Shaper:
         if self.is_private:
             self.source += Fingerprint.of(row_fingerprints(records))
             records = apply_privacy(records, self.actions, self.privacy_key)
+        if self.evidence is not None:
+            self.evidence.add(records)
         conformed = conform(
             records, self.plan, self.table.contract, source_file=batch.source_file, source_offsets=batch.source_offsets
         )
