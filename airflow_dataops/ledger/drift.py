@@ -187,7 +187,8 @@ class _Observing:
             "table_key": seen.table_key, "source_table": seen.source_table, "target": seen.target, "kind": kind,
             "before": before.fingerprint if before else None, "after": after.fingerprint if after else None,
             "before_schema_id": self.last_id if after else None, "after_schema_id": after_id, "changes": list(changes),
-            "renames": list(seen.plan["renames"]) if kind == "structural" else [], "rows": seen.rows, "flips": {}, "settled": {},
+            "batch_id": batch_id or None, "renames": list(seen.plan["renames"]) if kind == "structural" else [],
+            "rows": seen.rows, "flips": {}, "settled": {},
         }  # fmt: skip
         held = decision == "held"
         result = self.connection.execute(
@@ -225,7 +226,7 @@ class _Observing:
         """The first batch that comes after a declaration made an event is the first with that drift."""
         where = (drift_event.c.table_key == self.seen.table_key) & drift_event.c.batch_id.is_(None)
         for row in self.connection.execute(sa.select(drift_event).where(where)).all():
-            told = row.event | {"rows": self.seen.rows}
+            told = row.event | {"rows": self.seen.rows, "batch_id": batch_id}
             told["renames"] = [*self.seen.plan["renames"]] or told["renames"]
             self.connection.execute(drift_event.update().where(drift_event.c.id == row.id).values(event=told, batch_id=batch_id))
 
