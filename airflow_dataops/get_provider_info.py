@@ -19,6 +19,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "DataOps",
                 "python-modules": [
+                    "airflow_dataops.operators.compact",
                     "airflow_dataops.operators.discover",
                     "airflow_dataops.operators.drift_sync",
                     "airflow_dataops.operators.expire",

@@ -131,6 +131,23 @@ OPTIONS = (
         "When the DAG `dataops_maintenance` runs: a cron expression, a preset, or `none` for by hand only.",
         example="*/15 * * * *",
     ),
+    Option(
+        "compaction_bytes",
+        "1073741824",
+        "How many bytes of data files the maintenance writes again in one round, of all tables together.",
+        kind="integer",
+    ),
+    Option(
+        "old_types",
+        "rewrite",
+        "What becomes of data files that one of `readers` cannot read under the table's types: `rewrite`, or `list` (only named).",
+    ),
+    Option(
+        "readers",
+        "duckdb, hive, spark, trino",
+        "The engines that must read every partition, by comma. Fewer engines, fewer files to be written again.",
+        example="duckdb, trino",
+    ),
 )
 
 
@@ -159,6 +176,9 @@ class Settings:
     drop_most_percent: int
     expire_most_percent: int
     maintenance_schedule: str
+    compaction_bytes: int
+    old_types: str
+    readers: str
 
     @property
     def inventory_base(self) -> str:

@@ -114,8 +114,8 @@ MAINTENANCE_TIMEOUT_SECONDS = 3600
 MAINTENANCE_DOC = (
     "Every table of the inventory that is not at rest: what a dead run left decided or proved is finished, readers are shown "
     "what is decided, replaced directories are deleted after their grace; partitions older than `target.retention_days` are "
-    "dropped. And whoever a row names in `notify` is told, once, when a table becomes older than `freshness_seconds`. No source "
-    "has to be up."
+    "dropped. The columns of old partitions follow their table, and small or outdated files are written again. And whoever a row "
+    "names in `notify` is told, once, when a table becomes older than `freshness_seconds`. No source has to be up."
 )
 
 

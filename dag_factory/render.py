@@ -16,6 +16,7 @@ from airflow.sdk import DAG, AssetAlias, get_parsing_context
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.operators.assets import alias_name
+from airflow_dataops.operators.compact import CompactOperator
 from airflow_dataops.operators.discover import DiscoverOperator
 from airflow_dataops.operators.drift_sync import DriftSyncOperator
 from airflow_dataops.operators.expire import ExpireOperator
@@ -80,8 +81,8 @@ def render_plan(plan: DagPlan, spec: PipelineSpec, platform: PlatformSpec | None
 
 
 def render_maintenance(plan: MaintenancePlan, inventory: Callable[[], Inventory]) -> DAG:
-    """The DAG that sweeps all tables and judges their freshness. `inventory` is read when a task runs, not while this file is
-    parsed."""
+    """The DAG that sweeps all tables, keeps their files in shape, and judges their freshness. `inventory` is read when a task
+    runs, not while this file is parsed."""
 
     def fleet() -> Fleet:
         found = inventory()
@@ -104,6 +105,7 @@ def render_maintenance(plan: MaintenancePlan, inventory: Callable[[], Inventory]
         SweepOperator(task_id="sweep", fleet=fleet, **common)
         ExpireOperator(task_id="expire", fleet=fleet, **common)
         FreshnessOperator(task_id="freshness", fleet=fleet, **common)
+        CompactOperator(task_id="compact", fleet=fleet, **common)
     return dag
 
 

@@ -25,6 +25,10 @@ from airflow_dataops.ledger.dead_letters_base import LetterRecord as LetterRecor
 from airflow_dataops.ledger.drift_base import Drift
 from airflow_dataops.ledger.drift_base import Noticed as Noticed
 from airflow_dataops.ledger.drift_base import Observation as Observation
+from airflow_dataops.ledger.maintenance_base import FileFacts as FileFacts
+from airflow_dataops.ledger.maintenance_base import Maintenance
+from airflow_dataops.ledger.maintenance_base import Place as Place
+from airflow_dataops.ledger.maintenance_base import Work as Work
 from airflow_dataops.ledger.partitions_base import Dropped as Dropped
 from airflow_dataops.ledger.partitions_base import PartitionRecord as PartitionRecord
 from airflow_dataops.ledger.partitions_base import Partitions
@@ -146,8 +150,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DecisionPlan:
-    """What a batch wants decided for one partition, and the epoch it was built on (0: nothing stands there). `profile` is of the
-    whole partition, None when it is not known."""
+    """What a batch wants decided for one partition, and the epoch it was built on (0: nothing stands there). `profile` and `files`
+    are of the whole partition, None when they are not known."""
 
     name: PartitionName
     values: tuple[str | None, ...]
@@ -158,6 +162,7 @@ class DecisionPlan:
     fingerprint: str
     schema: TableSchema
     profile: Profile | None = None
+    files: FileFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,5 +458,6 @@ class Ledger(Protocol):
     tables: KnownTables
     freshness: Freshness
     sources: Sources
+    maintenance: Maintenance
 
     def close(self) -> None: ...

@@ -18,6 +18,7 @@ from airflow_dataops.ledger.encoding import (
     content_of_json,
     current_decisions,
     is_current,
+    keep_facts,
     keep_schemas,
     lies_in,
 )
@@ -56,6 +57,7 @@ def decide(
     _check_others(connection, held, content, set(names))
     places = _places(connection, held, plans)
     schemas = keep_schemas(database, connection, (plan.schema for plan in plans))
+    facts = keep_facts(database, connection, (plan.files for plan in plans))
     database.put(
         connection,
         partition,
@@ -65,6 +67,7 @@ def decide(
                 "name": plan.name,
                 "epoch": last.get(plan.name, 0) + 1,
                 "profile": plan.profile.to_json() if plan.profile is not None else None,
+                **facts[plan.files],
             }
             for plan in plans
         ],

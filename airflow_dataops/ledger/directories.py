@@ -45,8 +45,12 @@ class SqlDirectories:
                 if row.directory in live:
                     continue
                 if row.directory in used:
-                    left = _left_behind(used[row.directory]) if row.state in TERMINAL else None
+                    left = _left_behind(used[row.directory]) if row.state in (*TERMINAL, None) else None
                     at = None if left is None else left + grace_seconds
+                elif row.state is None:  # of the maintenance: it has no attempt that could be fenced, so its place is taken away
+                    at = row.lost_at if row.lost_at is not None else row.registered_at + dead_after_seconds
+                    if row.lost_at is None and at <= now:
+                        connection.execute(directory.update().where(_is(table_key, row.directory)).values(lost_at=now))
                 else:
                     at = None if row.lost_at is None else row.lost_at + dead_after_seconds
                 if at is not None:
@@ -61,20 +65,20 @@ class SqlDirectories:
         with self._database.write() as connection:
             connection.execute(
                 directory.update()
-                .where(
-                    directory.c.table_key == table_key,
-                    directory.c.directory == directory_path,
-                    directory.c.forgotten_at.is_(None),
-                )
+                .where(_is(table_key, directory_path), directory.c.forgotten_at.is_(None))
                 .values(forgotten_at=self._clock())
             )
 
 
+def _is(table_key: str, directory_path: str) -> sa.ColumnElement[bool]:
+    return (directory.c.table_key == table_key) & (directory.c.directory == directory_path)
+
+
 def _registered(table_key: str) -> sa.Select[Any]:
-    """Directories that are still there, with the state of their batch."""
+    """Directories that are still there, with the state of their batch; those of the maintenance have none."""
     return (
-        sa.select(directory.c.directory, directory.c.lost_at, batch.c.state)
-        .join(
+        sa.select(directory.c.directory, directory.c.lost_at, directory.c.registered_at, batch.c.state)
+        .outerjoin(
             batch,
             (batch.c.table_key == directory.c.table_key)
             & (batch.c.batch_id == directory.c.batch_id)

@@ -12,7 +12,7 @@ from airflow_dataops.core.errors import StopError
 from airflow_dataops.core.offset import FileIdentity, range_of_json
 from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
-from airflow_dataops.ledger.base import BatchContent, BatchRecord, Claim, Decision, StagedPartition
+from airflow_dataops.ledger.base import BatchContent, BatchRecord, Claim, Decision, FileFacts, StagedPartition
 from airflow_dataops.ledger.tables import batch, decision, partition, schema_text
 from airflow_dataops.storage.sql_database import ROWS_PER_STATEMENT, SqlDatabase
 from airflow_dataops.storage.sql_text import json_text, schema_of_json, schema_to_json, text_id
@@ -134,6 +134,16 @@ def keep_schemas(database: SqlDatabase, connection: sa.Connection, schemas: Iter
     rows = {ids[schema]: {"schema_id": ids[schema], "schema": data} for schema, data in texts.items()}
     database.insert_missing(connection, schema_text, [rows[key] for key in sorted(rows)])
     return ids
+
+
+def keep_facts(
+    database: SqlDatabase, connection: sa.Connection, facts: Iterable[FileFacts | None]
+) -> dict[FileFacts | None, dict[str, Any]]:
+    """The columns of `partition` that keep each of these."""
+    known = {one for one in facts if one is not None}
+    ids = keep_schemas(database, connection, (schema for one in known for schema in one.schemas))
+    kept: dict[FileFacts | None, dict[str, Any]] = {None: {"file_count": None, "file_schemas": None}}
+    return kept | {one: {"file_count": one.count, "file_schemas": sorted(ids[s] for s in one.schemas)} for one in known}
 
 
 def stat_id(file: FileIdentity) -> str:

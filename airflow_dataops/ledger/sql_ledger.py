@@ -12,6 +12,7 @@ from airflow_dataops.ledger.directories import SqlDirectories
 from airflow_dataops.ledger.drift import SqlDrift
 from airflow_dataops.ledger.freshness import SqlFreshness
 from airflow_dataops.ledger.known_tables import SqlKnownTables
+from airflow_dataops.ledger.maintenance import SqlMaintenance
 from airflow_dataops.ledger.offsets import SqlOffsets
 from airflow_dataops.ledger.outbox import SqlOutbox
 from airflow_dataops.ledger.partitions import SqlPartitions
@@ -45,6 +46,7 @@ class SqlLedger(Ledger):
         self.tables = SqlKnownTables(self._database, clock)
         self.freshness = SqlFreshness(self._database, clock)
         self.sources = SqlSources(self._database, clock)
+        self.maintenance = SqlMaintenance(self._database, clock)
 
     def __repr__(self) -> str:
         return f"SqlLedger({self._database.place})"

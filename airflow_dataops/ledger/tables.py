@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0009", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0010", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -31,6 +31,8 @@ loaded_table = sa.Table(
     sa.Column("committed_at", sa.Double),
     # From when on something of the table may be deleted; NULL: nothing before another batch of it ends.
     sa.Column("expiry_due_at", sa.Double),
+    # The `committed_at` up to which the maintenance has gone through the table.
+    sa.Column("maintained_at", sa.Double),
 )
 
 # A generation of a batch. Unfinished (open, frozen, decided) is claimed: that is all a claim is.
@@ -99,7 +101,10 @@ partition = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("mark_cleared_at", sa.Double),
-    sa.Column("profile", JsonText),  # of the current decision; history would multiply it
+    # Of the current decision; history would multiply them.
+    sa.Column("profile", JsonText),
+    sa.Column("file_count", sa.BigInteger),
+    sa.Column("file_schemas", JsonText),  # ids, sorted
 )
 
 # Every decision ever made; the one with the partition's epoch is the current one. `superseded_at`: when it was first

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from airflow_dataops.get_provider_info import get_provider_info
+from airflow_dataops.operators.compact import CompactOperator
 from airflow_dataops.operators.discover import DiscoverOperator
 from airflow_dataops.operators.drift_sync import DriftSyncOperator
 from airflow_dataops.operators.expire import ExpireOperator
@@ -92,7 +93,10 @@ def _operators() -> str:
     lines += ["## PartitionSyncOperator", "", f"`{PartitionSyncOperator.__module__}`, in no DAG of the factory.", ""]
     lines += [inspect.getdoc(PartitionSyncOperator) or "", ""]
     lines += ["## Operators of the fleet", "", inspect.getdoc(FleetOperator) or "", ""]
-    for task_id, of_fleet in {"sweep": SweepOperator, "expire": ExpireOperator, "freshness": FreshnessOperator}.items():
+    of_all: dict[str, type[FleetOperator]] = {
+        "sweep": SweepOperator, "expire": ExpireOperator, "freshness": FreshnessOperator, "compact": CompactOperator,
+    }  # fmt: skip
+    for task_id, of_fleet in of_all.items():
         lines += [f"## {of_fleet.__name__}", "", f"Task `{task_id}`, `{of_fleet.__module__}`.", ""]
         lines += [inspect.getdoc(of_fleet) or "", ""]
     lines += ["## Operators of onboarding", "", inspect.getdoc(OnboardOperator) or "", ""]

@@ -18,14 +18,17 @@ from airflow_dataops.core.naming import sanitise
 from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
-from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan, StagedPartition
+from airflow_dataops.lake.base import Lake
+from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan, FileFacts, StagedPartition
 from airflow_dataops.steps.lease import Lease
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.stage import PartitionFiles, WrittenPartition, hidden_columns, profile_of, stamped_anew
+from airflow_dataops.steps.stage import PartitionFiles, WrittenPartition, hidden_columns, hidden_under, profile_of, stamped_anew
 from airflow_dataops.steps.target import keys_fix_partition
 
 BASE = "base-"
 """Files that a merge wrote anew hold rows of many batches: their names begin with no batch id."""
+COMPACTED = "compact-"
+"""So do those of a compaction. In an append each of their rows says which batch it is of."""
 
 
 def build(table: TableSpec, claim: Claim, content: BatchContent, schema: TableSchema, edges: Edges) -> list[DecisionPlan]:
@@ -50,6 +53,11 @@ def refuse_mixed(table: TableSpec, claim: Claim, schema: TableSchema, edges: Edg
                     f"Cannot run batch {claim.object_name} of {table.key} again by append: its rows were merged with others since "
                     "-> in a file of their own. They would be there twice. Go back to `write.mode: merge`."
                 )
+
+
+def is_compacted(path: str) -> bool:
+    """Whether a compaction has written the file, from rows of several batches of an append."""
+    return path.rsplit("/", 1)[-1].startswith(COMPACTED)
 
 
 class _Builder:
@@ -80,15 +88,18 @@ class _Builder:
 
     def _plan(
         self, name: str, values: tuple[str | None, ...], location: str, rows: int, size: int, print_: Fingerprint,
-        profile: Profile | None,
+        profile: Profile | None, files: FileFacts | None,
     ) -> DecisionPlan:  # fmt: skip
         have = self.current.get(name)
-        return DecisionPlan(name, values, have.epoch if have else 0, location, rows, size, str(print_), self.schema, profile)
+        return DecisionPlan(name, values, have.epoch if have else 0, location, rows, size, str(print_), self.schema, profile, files)
 
     def _staged_plan(self, part: StagedPartition) -> DecisionPlan:
         size = sum(int(f["bytes"]) for f in part.files)
         print_ = Fingerprint.parse(part.fingerprint)
-        return self._plan(part.name, part.values, part.directory, part.rows, size, print_, part.profile)
+        return self._plan(part.name, part.values, part.directory, part.rows, size, print_, part.profile, self._staged_facts(part))
+
+    def _staged_facts(self, part: StagedPartition) -> FileFacts:
+        return FileFacts.of(len(part.files), [self.content.schema] if part.files else [])
 
     def _overwrite(self) -> list[DecisionPlan]:
         """The staged directories as they are. A full snapshot of a data-partitioned table also empties the partitions
@@ -107,13 +118,15 @@ class _Builder:
     def _emptied(self, decision: Decision) -> DecisionPlan:
         directory = f"{self.place}/{decision.name}"
         self.lake.make_directory(directory)
-        return self._plan(decision.name, decision.values, directory, 0, 0, Fingerprint.EMPTY, Profile.NOTHING)
+        return self._plan(decision.name, decision.values, directory, 0, 0, Fingerprint.EMPTY, Profile.NOTHING, FileFacts(0, ()))
 
     def _append(self) -> list[DecisionPlan]:
         """One object joins the live directory; a partition's first files are its directory; several files for a live
         partition become a new directory, so that a reader sees all or none of them (A6)."""
         plans = []
-        profiles = self.edges.ledger.decisions.profiles(self.table.key, [part.name for part in self.content.partitions])
+        names = [part.name for part in self.content.partitions]
+        profiles = self.edges.ledger.decisions.profiles(self.table.key, names)
+        facts = self.edges.ledger.maintenance.facts(self.table.key, names)
         for part in self.content.partitions:
             have = self.current.get(part.name)
             if have is None:
@@ -123,7 +136,9 @@ class _Builder:
                 print_ = Fingerprint.parse(have.fingerprint) + Fingerprint.parse(part.fingerprint)
                 before = profiles.get(part.name)
                 profile = before + part.profile if before is not None and part.profile is not None else None
-                plans.append(self._plan(part.name, part.values, have.location, have.rows + part.rows, size, print_, profile))
+                known = facts.get(part.name)
+                files = known + self._staged_facts(part) if known is not None else None
+                plans.append(self._plan(part.name, part.values, have.location, have.rows + part.rows, size, print_, profile, files))
             elif part.files:
                 plans.append(self._copied(part.name, part.values, self._files(have), part.files))
         return plans
@@ -137,15 +152,43 @@ class _Builder:
         plans = []
         for name, have in self.current.items():
             files = self._files(have)
-            others = [path for path in files if not path.rsplit("/", 1)[-1].startswith(mine)]
+            mixed = [path for path in files if is_compacted(path) and self._holds_own(path)]
+            others = [path for path in files if path not in mixed and not path.rsplit("/", 1)[-1].startswith(mine)]
             part = staged.pop(name, None)
             if len(others) < len(files) or (part is not None and part.files):
+                self._without_own(have.values, mixed)
                 plans.append(self._copied(name, have.values, others, part.files if part else ()))
             elif part is not None:  # nothing to take away, nothing to bring: the standing directory is decided again
                 profile = self.edges.ledger.decisions.profiles(self.table.key, [name]).get(name)
+                known = self.edges.ledger.maintenance.facts(self.table.key, [name]).get(name)
                 print_ = Fingerprint.parse(have.fingerprint)
-                plans.append(self._plan(name, have.values, have.location, have.rows, have.bytes, print_, profile))
+                plans.append(self._plan(name, have.values, have.location, have.rows, have.bytes, print_, profile, known))
         return plans + [self._staged_plan(part) for part in staged.values()]
+
+    def _holds_own(self, path: str) -> bool:
+        """Whether the file has rows of this batch, of an earlier generation."""
+        own = (pc.any(pc.equal(rows.column(0), self.claim.batch_id)).as_py() for rows in self._batch_ids(path))
+        return any(own)
+
+    def _batch_ids(self, path: str) -> Iterable[pa.RecordBatch]:
+        return self.lake.read([path], self.schema.to_arrow(), columns=["_batch_id"])
+
+    def _without_own(self, values: tuple[str | None, ...], paths: Sequence[str]) -> None:
+        """These files again, without the rows of this batch."""
+        schema = self.schema.to_arrow()
+        for path in paths:
+            hidden = hidden_under(self.lake.footer(path), self.schema.names)
+            files = PartitionFiles(self.lake, self.place, COMPACTED + self.edges.nonce(), self.table, schema, hidden)
+            try:
+                for rows in self._base([path]):
+                    self.lease.keep()
+                    files.write(
+                        values, rows.filter(pc.not_equal(rows.column(schema.get_field_index("_batch_id")), self.claim.batch_id))
+                    )
+                files.close()
+            except BaseException:
+                files.abort()
+                raise
 
     def _files(self, decision: Decision) -> list[str]:
         return [entry.path for entry in self.lake.list(decision.location)]
@@ -161,16 +204,9 @@ class _Builder:
         return self._plan_of_directory(name, values, directory)
 
     def _plan_of_directory(self, name: str, values: tuple[str | None, ...], directory: str) -> DecisionPlan:
-        """Rows, bytes, fingerprint and profile re-read from the footers of what is there."""
-        rows, size, print_, profile = 0, 0, Fingerprint.EMPTY, Profile.NOTHING
-        for entry in self.lake.list(directory):
-            footer = self.lake.footer(entry.path)
-            rows, size = rows + footer.rows, size + footer.bytes
-            print_ += Fingerprint.parse(footer.metadata["fingerprint"])
-            profile += profile_of(footer)
-        if print_.rows != rows:
-            raise ProofError(f"Cannot prove {directory}: footers count {rows} rows, fingerprints {print_.rows} -> the same.")
-        return self._plan(name, values, directory, rows, size, print_, profile)
+        """As the footers of what is there say."""
+        rows, size, print_, profile, files = footing(self.lake, directory)
+        return self._plan(name, values, directory, rows, size, print_, profile, files)
 
     def _merge(self) -> list[DecisionPlan]:
         """New directory = base without the delta's keys + delta. A key whose partition column is not part of it may
@@ -243,6 +279,20 @@ class _Builder:
         for rows in self.lake.read(paths, self.schema.to_arrow(), columns=keys):
             self.lease.keep()
             yield key_fingerprints(rows, keys)
+
+
+def footing(lake: Lake, directory: str) -> tuple[int, int, Fingerprint, Profile, FileFacts]:
+    """Rows, bytes, fingerprint, profile and file facts of what is there, from the files' own footers."""
+    rows, size, print_, profile, schemas = 0, 0, Fingerprint.EMPTY, Profile.NOTHING, []
+    for entry in lake.list(directory):
+        footer = lake.footer(entry.path)
+        rows, size = rows + footer.rows, size + footer.bytes
+        print_ += Fingerprint.parse(footer.metadata["fingerprint"])
+        profile += profile_of(footer)
+        schemas.append(TableSchema.of_arrow(footer.schema))
+    if print_.rows != rows:
+        raise ProofError(f"Cannot prove {directory}: footers count {rows} rows, fingerprints {print_.rows} -> the same.")
+    return rows, size, print_, profile, FileFacts.of(len(schemas), schemas)
 
 
 class _Keys:

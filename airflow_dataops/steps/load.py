@@ -19,6 +19,7 @@ from airflow_dataops.ledger.base import BatchRecord, Claim, ClaimRequest
 from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.arrivals import refuse_expired
 from airflow_dataops.steps.attempt import stage
+from airflow_dataops.steps.cascade import cascade_few
 from airflow_dataops.steps.publish import finish
 from airflow_dataops.steps.ranges import requests_of
 from airflow_dataops.steps.run import Edges, LoadResult, Outcome, Progress, Run, TableResult
@@ -78,6 +79,7 @@ def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
         refuse_expired(table, run.period, edges.clock())
         declared = edges.source.describe(table.source_table, table.read.query)
         results += _do_all(table, declared, edges, run)
+        cascade_few(table, edges)
         expire_table(table, edges)
     return _together(table, results)
 

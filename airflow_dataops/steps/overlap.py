@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from airflow_dataops.core.batch_id import origin_of
@@ -21,6 +22,7 @@ from airflow_dataops.core.privacy import Action
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.lake.base import AtLeast
 from airflow_dataops.ledger.base import Claim
+from airflow_dataops.steps.build import is_compacted
 from airflow_dataops.steps.ranges import overlap_low
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.stage import hidden_columns
@@ -129,7 +131,12 @@ def stored_since(
         if column not in comparison.columns:  # its position has no common type: such a batch is refused, long before
             continue
         counts = known.found.setdefault(comparison, Counter())
-        for rows in edges.lake.read([path], comparison.schema, where=AtLeast(column, low)):
+        schema = comparison.schema
+        shared = but_batch is not None and is_compacted(path)  # its name does not tell whose rows it has
+        schema = schema.append(pa.field("_batch_id", pa.string())) if shared else schema
+        for rows in edges.lake.read([path], schema, where=AtLeast(column, low)):
+            if shared:
+                rows = rows.filter(pc.not_equal(rows.column("_batch_id"), but_batch)).drop_columns(["_batch_id"])
             counts.update(p.tobytes() for p in comparison.of_stored(rows, edges.privacy_key))
     return known
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
+from airflow_dataops.core.comparison import ABSENT
 from airflow_dataops.core.errors import ProofError
-from airflow_dataops.core.fingerprint import Fingerprint, as_binary, row_fingerprints
+from airflow_dataops.core.fingerprint import STANDARD_COLUMNS, Fingerprint, as_binary, row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.partition import partition_name
 from airflow_dataops.core.profile import Profile
@@ -61,6 +62,12 @@ class WrittenPartition:
 def hidden_columns(footer: FileFooter) -> dict[str, str]:
     """How the file's columns are hidden, by its own word."""
     return dict(json.loads(footer.metadata.get(HIDDEN, "{}")))
+
+
+def hidden_under(footer: FileFooter, names: Iterable[str]) -> dict[str, str]:
+    """The same for the file's rows under a schema of these names: columns that it does not have say nothing there either."""
+    absent = {name: ABSENT for name in names if name not in footer.schema.names and name not in STANDARD_COLUMNS}
+    return absent | hidden_columns(footer)
 
 
 def profile_of(footer: FileFooter) -> Profile:

@@ -267,6 +267,18 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "partitions compact",
+        "Write many small files of a partition as few, and files that engines cannot read any more; columns follow the table.",
+        "dag_factory.cli.partitions_compact:compact",
+        (
+            _TARGET,
+            Parameter("partition", "option", "only this one, for example dt=2024-05-01", metavar="PARTITION"),
+            _DRY_RUN,
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
         "fleet status",
         "Show how the selected sources and their DAGs stand.",
         "dag_factory.cli.fleet:status",

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from dag_factory.cli.lake_table import open_lake_table
 from dag_factory.cli.report import Code, Context, Report, UsageError, problem
-from dag_factory.cli.source import new_writer, open_inventory
-from dag_factory.pipeline import UnknownSourceError, pipeline
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from airflow_dataops.core.spec import PipelineSpec
-    from airflow_dataops.core.table_spec import TableSpec
-    from airflow_dataops.ledger.base import KnownTable
     from airflow_dataops.steps.partition_sync import PartitionFound
-    from airflow_dataops.steps.run import Edges
 
 _MOST_SHOWN = 10_000
 
@@ -31,7 +25,7 @@ def list_(context: Context, table: str, after: str | None, limit: int) -> Report
 
     if not 1 <= limit <= _MOST_SHOWN:
         raise UsageError(f"Cannot use `--limit` {limit} -> 1 to {_MOST_SHOWN}; go on with `--after`.")
-    with _opened(context, table) as (_, target, edges):
+    with open_lake_table(context, table) as (_, target, edges):
         found = list(list_partitions(target, edges, after, limit))
 
     def show(console: Console) -> None:
@@ -54,7 +48,7 @@ def repair(
         _number("most-partitions", most_partitions, settings.drop_most_partitions),
         _number("most-percent", most_percent, settings.drop_most_percent),
     )
-    with context.progress.status(f"Comparing {table} …"), _opened(context, table) as (_, target, edges):
+    with context.progress.status(f"Comparing {table} …"), open_lake_table(context, table) as (_, target, edges):
         plan = plan_partition_sync(target, edges, deep=deep)
         check_partition_sync(plan, limits)
         result = None if dry_run else apply_partition_sync(plan, edges, drop=yes)
@@ -87,7 +81,7 @@ def expire(context: Context, table: str, dry_run: bool, limit: int | None) -> Re
     from airflow_dataops.steps.retention import all_partitions, apply_expiry, check_expiry, plan_expiry
 
     settings = context.settings
-    with context.progress.status(f"Looking at {table} …"), _opened(context, table) as (spec, target, edges):
+    with context.progress.status(f"Looking at {table} …"), open_lake_table(context, table) as (spec, target, edges):
         ends = period_ends(parse_schedule(spec.schedule, spec.timezone))
         plan = plan_expiry(target, all_partitions(edges.ledger, target.key), time.time(), ends)
         if limit is not None:
@@ -124,44 +118,6 @@ def _number(name: str, given: int | None, default: int) -> int:
     if given < 1:
         raise UsageError(f"Cannot use `--{name}` {given} -> at least 1.")
     return given
-
-
-@contextmanager
-def _opened(context: Context, table: str) -> Iterator[tuple[PipelineSpec, TableSpec, Edges]]:
-    """The row that loads this lake table, the row narrowed to it, and the edges without the source. UsageError without one."""
-    from airflow_dataops.ledger import open_ledger
-    from airflow_dataops.open_edges import open_edges
-    from airflow_dataops.steps.sweep import known_table
-
-    ledger = open_ledger(context.settings.ledger)
-    try:
-        known = ledger.tables.of_target(table)
-    finally:
-        ledger.close()
-    inventory = open_inventory(context)
-    for one in known:
-        try:
-            spec = pipeline(inventory, one.source_id)
-        except UnknownSourceError:
-            continue
-        with open_edges(
-            spec, context.settings, writer=new_writer(), platform=inventory.platform, with_source=False
-        ) as edges:  # fmt: skip
-            yield spec, known_table(spec, one), edges
-        return
-    raise UsageError(_no_table(table, known))
-
-
-def _no_table(table: str, known: Sequence[KnownTable]) -> str:
-    if known:
-        return (
-            f"Cannot look at table {table}: it belongs to {known[0].source_id}, which has no row any more -> a row. Nobody says "
-            "where its lake is."
-        )
-    return (
-        f"Cannot look at table {table}: nothing was loaded into it -> <database>.<table> of a loaded table. `dataops status` names "
-        "them."
-    )
 
 
 def _partition(found: PartitionFound) -> dict[str, Any]:

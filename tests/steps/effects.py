@@ -15,11 +15,12 @@ EFFECTS = {
     "ledger.drift": {"observe", "observe_table", "record_ddl"},
     "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
+    "ledger.maintenance": {"place", "move", "recolumn", "give_up", "learn", "done"},
     "ledger.dead_letters": {"begin_file", "discard", "unfold", "expire", "forget"},
     "lake": {"open_file", "link", "make_directory", "delete_directory"},
     "catalog": {"ensure_database", "create_table", "alter_table", "put_partitions", "drop_partitions"},
 }
-PARTS = ("batches", "decisions", "directories", "partitions", "drift", "offsets", "runs", "dead_letters")
+PARTS = ("batches", "decisions", "directories", "partitions", "drift", "maintenance", "offsets", "runs", "dead_letters")
 
 
 class Killed(BaseException):

@@ -10,10 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_dataops.core.accounting import Accounting
-from airflow_dataops.core.errors import ConflictError
-from airflow_dataops.core.offset import Everything
-from airflow_dataops.ledger.base import BatchContent, ClaimRequest, DecisionPlan, StagedPartition
 from tests.steps.traces import Traced, asleep
 
 APPEND_IDS = {"read": {"mode": "watermark", "cursor": "id"}, "write": {"mode": "append"}}
@@ -50,64 +46,11 @@ def test_a10_rows_near_the_sources_clock_are_left_to_a_later_run(tmp_path: Path)
     assert world.visible() == [early, late, last]
 
 
-class Compaction:
-    """Played by hand, as the product has none yet (issue 5): the files that it read, in another directory."""
-
-    def __init__(self, world: Traced) -> None:
-        self.world, self.base = world, world.decided()
-        self.read = [entry.path for entry in world.lake.list(self.base.location)]
-
-    def decide(self) -> None:
-        base, ledger = self.base, self.world.ledger.batches
-        request = ClaimRequest(
-            table_key=self.world.table.key, source_id="d.src", source_table="orders", target="d.orders", batch_id="c1",
-            scope="compaction", range=Everything(), period_key="", run="c", writer="c", nonce="c", root="d/orders",
-        )  # fmt: skip
-        claim = ledger.claim(request)
-        for path in self.read:
-            self.world.lake.link(path, f"{claim.directory}/{path.rsplit('/', 1)[-1]}")
-        part = StagedPartition("", (), claim.directory, (), 0, base.fingerprint)
-        content = BatchContent((part,), base.schema, Accounting(), base.fingerprint, base.fingerprint)
-        frozen = ledger.freeze(claim, content, ())
-        plan = DecisionPlan("", (), base.epoch, claim.directory, base.rows, base.bytes, base.fingerprint, base.schema)
-        ledger.decide(frozen, [plan])
-
-
-WRITES: list[Any] = [
-    pytest.param(APPEND_DAYS, (3, on(SECOND)), id="a12 append"),
-    pytest.param(MERGE, (2, on(SECOND)), id="a13 merge"),
-]
-
-
 def with_two_rows(folder: Path, row: dict[str, Any]) -> Traced:
     world = Traced(folder, row)
     world.put((1, on(FIRST)), (2, on(FIRST)), columns=("id", "at"))
     world.loads("r1", period=FIRST)
     return world
-
-
-@pytest.mark.parametrize(("row", "change"), WRITES)
-def test_a12_a13_a_compaction_that_was_overtaken_decides_nothing(tmp_path: Path, row: dict[str, Any], change: Any) -> None:
-    world = with_two_rows(tmp_path, row)
-    compaction = Compaction(world)
-    world.put(change, columns=("id", "at"))
-    world.loads("r2", period=SECOND)
-    after = world.visible()
-    assert change in after
-    with pytest.raises(ConflictError, match="epoch"):
-        compaction.decide()
-    assert world.visible() == after
-
-
-@pytest.mark.parametrize(("row", "change"), WRITES)
-def test_a12_a13_who_was_overtaken_by_a_compaction_builds_again_on_it(tmp_path: Path, row: dict[str, Any], change: Any) -> None:
-    world = with_two_rows(tmp_path, row)
-    world.put(change, columns=("id", "at"))
-    with asleep("before ledger.batches.decide", lambda: Compaction(world).decide()) as stage:
-        world.loads("r2", stage, period=SECOND)
-    kept = [(i, on(FIRST)) for i in (1, 2) if i != change[0]]
-    assert world.visible() == sorted([*kept, change])
-    assert world.decided().epoch == 3
 
 
 @pytest.mark.parametrize("moment", ["before lake.link", "before ledger.decisions.mark"])
