@@ -117,8 +117,8 @@ class CeleryFleet(LocalFleet):
             newest: dict[str, str] = dict(database.execute(query).fetchall())
         return {dag: newest[dag] for dag in dag_ids if newest.get(dag) in ENDED}
 
-    def until(self, condition: Callable[[], Any], seconds: float, pause: float = 0.3) -> float:
-        """Waits for the condition, asked again after each `pause`; how long it took. A failure shows what was said last."""
+    def until(self, condition: Callable[[], Any], seconds: float) -> float:
+        """Waits for the condition; how long it took. A failure shows what was said last."""
         began = time.monotonic()
         while time.monotonic() < began + seconds:
             self.check()
@@ -127,7 +127,7 @@ class CeleryFleet(LocalFleet):
                     return time.monotonic() - began
             except UnavailableError as error:
                 print(error)  # noqa: T201 - the API server starts last
-            time.sleep(pause)
+            time.sleep(0.3)
         logs = "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.logs.glob("*.log"))
         raise AssertionError(f"not in {seconds} seconds\n{logs}")
 
