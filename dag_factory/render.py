@@ -116,7 +116,7 @@ def wanted_dag_id() -> str | None:
 
 def _schedule(plan: DagPlan) -> Any:
     if plan.schedule_kind == "cron":
-        return PeriodTimetable(plan.schedule, timezone=plan.timezone, jitter_seconds=plan.jitter_seconds)
+        return PeriodTimetable.shared(plan.schedule, plan.timezone, plan.jitter_seconds)
     return "@continuous" if plan.schedule_kind == "continuous" else None
 
 

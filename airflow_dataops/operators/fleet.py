@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class FleetOperator(ProductOperator):
     `settings` are flags over the `[dataops]` settings.
     """
 
-    def __init__(self, *, fleet: Callable[[], Fleet], **kwargs: Any) -> None:
+    def __init__(self, *, fleet: Callable[[], Fleet], settings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.settings = settings
         self.fleet = fleet

@@ -63,8 +63,9 @@ class OnboardOperator(ProductOperator):
     `settings` are flags over the `[dataops]` settings.
     """
 
-    def __init__(self, *, desk: Callable[[Any], Desk], **kwargs: Any) -> None:
+    def __init__(self, *, desk: Callable[[Any], Desk], settings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.settings = settings
         self.desk = desk
 
     @contextmanager
@@ -178,6 +179,10 @@ class BuildOperator(OnboardOperator):
 
 class FirstRunOperator(ProductOperator):
     """Waits until Airflow has the new DAG, and triggers a run, unless its schedule has made one already."""
+
+    def __init__(self, *, settings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
 
     def run_step(self, context: Context) -> None:
         with _requests(self.settings) as requests:

@@ -25,13 +25,13 @@ DISCOVER = "discover"
 
 
 class ProductOperator(BaseOperator):
-    """What the tasks of a row and those of the fleet have in common: nothing is templated, product errors become Airflow's."""
+    """What the tasks of a row and those of the fleet have in common: nothing is templated, product errors become Airflow's.
+
+    Each subclass takes `settings` itself: Airflow wraps every `__init__` on the way to its own, for each task of each DAG.
+    """
 
     template_fields: Sequence[str] = ()
-
-    def __init__(self, *, settings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.settings = settings
+    settings: Mapping[str, str] | None = None
 
     def execute(self, context: Context) -> Any:
         """Runs the step; a product error becomes Airflow's retry or failure."""
@@ -51,8 +51,16 @@ class StepOperator(ProductOperator):
     small. Only the `discover` task needs them; the others look there. `settings` are flags over the `[dataops]` settings.
     """
 
-    def __init__(self, *, spec: PipelineSpec | None = None, platform: PlatformSpec | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        spec: PipelineSpec | None = None,
+        platform: PlatformSpec | None = None,
+        settings: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.settings = settings
         self.spec = spec
         self.platform = platform
 

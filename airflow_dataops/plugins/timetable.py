@@ -67,8 +67,13 @@ class PeriodTimetable(CronPartitionTimetable):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> PeriodTimetable:
-        # Airflow does it up to seventeen times for each DAG that it stores, and nobody changes a timetable.
-        return _known(cls, data["schedule"], data["timezone"], data.get("jitter_seconds", 0))  # type: ignore[arg-type]
+        # Airflow does it up to seventeen times for each DAG that it stores.
+        return cls.shared(data["schedule"], data["timezone"], data.get("jitter_seconds", 0))
+
+    @classmethod
+    def shared(cls, schedule: str, timezone: str, jitter_seconds: int) -> PeriodTimetable:
+        """The same object for the same schedule: nobody changes a timetable, and thousands of rows have a handful of them."""
+        return _known(cls, schedule, timezone, jitter_seconds)  # type: ignore[arg-type]
 
     def serialize(self) -> dict[str, Any]:
         data: dict[str, Any] = {"schedule": self._schedule.text, "timezone": self._schedule.timezone}

@@ -114,6 +114,13 @@ def test_keys_lead_back_to_their_date() -> None:
         PeriodTimetable("@weekly").resolve_partition_date("2024-05-15")
 
 
+def test_rows_with_one_schedule_have_one_timetable() -> None:
+    one = PeriodTimetable.shared("30 6 * * *", "Europe/Berlin", 60)
+    assert PeriodTimetable.shared("30 6 * * *", "Europe/Berlin", 60) is one is decode_timetable(encode_timetable(one))
+    others = [("30 6 * * *", "UTC", 60), ("30 6 * * *", "Europe/Berlin", 0), ("31 6 * * *", "Europe/Berlin", 60)]
+    assert len({one, *(PeriodTimetable.shared(*other) for other in others)}) == 4
+
+
 def test_serialised_small_and_whole() -> None:
     timetable = PeriodTimetable("30 6 * * 1-5", timezone="Europe/Berlin", jitter_seconds=77)
     data = encode_timetable(timetable)
