@@ -68,7 +68,8 @@ class SqlPartitions:
                 )
                 for d in chosen
             ]  # fmt: skip
-            rows = [{"table_key": table_key, "name": d.name, "epoch": d.epoch, "profile": None} for d in dropped]
+            nothing = {"table_key": table_key, "profile": None, "file_count": None, "file_schemas": None}
+            rows = [{**nothing, "name": d.name, "epoch": d.epoch} for d in dropped]
             self._database.put(connection, partition, rows)
             connection.execute(
                 decision.insert(),

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_dataops.core.errors import ConflictError
 from airflow_dataops.core.fingerprint import Fingerprint
-from airflow_dataops.ledger.base import WHOLE_TABLE, Decision, Ledger
+from airflow_dataops.ledger.base import WHOLE_TABLE, Decision, FileFacts, Ledger
 from tests.ledger.actors import MONDAY, ORDERS, SCHEMA, TUESDAY, Clock, asking, commit, decide, freeze, load, place, plans_of
 
 GRACE, DEAD = 100.0, 1000.0
@@ -94,6 +94,19 @@ def plans_part(claim):  # type: ignore[no-untyped-def]
     from tests.ledger.actors import staged
 
     return staged(claim).partitions[0]
+
+
+def test_the_maintenance_leaves_a_dropped_partition_alone(ledger: Ledger) -> None:
+    load(ledger, asking("b1", "r1"))
+    facts = FileFacts.of(9, [SCHEMA])
+    ledger.maintenance.learn(ORDERS, {MONDAY: (1, facts)})
+    asked = ledger.maintenance
+    assert asked.facts(ORDERS) == {MONDAY: facts} and set(asked.scattered(ORDERS, 2, 1 << 40)) == {MONDAY}
+    drop(ledger, {MONDAY: 1})
+    assert asked.facts(ORDERS) == {MONDAY: None} and asked.without_facts(ORDERS, 10) == {}
+    assert asked.scattered(ORDERS, 0, 1 << 40) == asked.shown(ORDERS, lambda _: True) == asked.written(ORDERS, lambda _: True) == {}
+    assert asked.recolumn(ORDERS, "cascade-1", "me", {MONDAY: 1}, SCHEMA) == ()
+    assert ledger.decisions.latest(ORDERS, [MONDAY])[MONDAY].epoch == 2
 
 
 def test_it_comes_back_with_a_later_epoch(ledger: Ledger) -> None:
