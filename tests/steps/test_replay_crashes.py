@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.steps.letters import replayed, states
 from tests.steps.test_replay import DAY, MODES, STRICT, proved
 from tests.steps.world import World, ids
 
+Places = Callable[[int], list[int]]
 CASES = ("append", "merge", "full")
 
 
@@ -40,25 +42,28 @@ def watched(world: World, stage: Stage) -> World:
 
 
 @pytest.fixture(params=["some", pytest.param("all", marks=pytest.mark.soak)])
-def share(request: pytest.FixtureRequest) -> int | None:
-    """How many of a replay's effects to stop at; None: all of them."""
-    return 5 if request.param == "some" else None
+def places(request: pytest.FixtureRequest, mode: str) -> Places:
+    """Which of a replay's effects to stop at: three seeded ones here, all of them in `make soak`."""
 
+    def chosen(count: int) -> list[int]:
+        found = list(range(count))
+        if request.param == "some":
+            found = sorted(random.Random(f"{mode}-{request.function.__name__}").sample(found, 3))
+        request.node.user_properties.append(("rounds", len(found)))  # read by tests/soak.py
+        return found
 
-def chosen(count: int, share: int | None, seed: str) -> list[int]:
-    found = list(range(count))
-    return found if share is None else sorted(random.Random(seed).sample(found, min(share, count)))
+    return chosen
 
 
 @pytest.mark.parametrize("mode", CASES)
-def test_death_before_an_effect_is_healed_by_the_next_replay(mode: str, tmp_path: Path, share: int | None) -> None:
+def test_death_before_an_effect_is_healed_by_the_next_replay(mode: str, tmp_path: Path, places: Places) -> None:
     world, spec = begin(tmp_path / "calm", mode)
     stage = watch(lambda _: None)
     replayed(watched(world, stage), spec)
     calm = world.visible(spec, "orders")
     assert ids(calm) == [1, 2, 3, 4, 5]
     assert stage.count > 10
-    for number in chosen(stage.count, share, mode):
+    for number in places(stage.count):
         world, spec = begin(tmp_path / f"w{number}", mode)
         with pytest.raises(Killed):
             replayed(watched(world, die_at(number)), spec, "replay/ann/1")
@@ -73,11 +78,11 @@ def test_death_before_an_effect_is_healed_by_the_next_replay(mode: str, tmp_path
 
 
 @pytest.mark.parametrize("mode", CASES)
-def test_a_sleeping_replay_that_wakes_after_another_changes_nothing(mode: str, tmp_path: Path, share: int | None) -> None:
+def test_a_sleeping_replay_that_wakes_after_another_changes_nothing(mode: str, tmp_path: Path, places: Places) -> None:
     world, spec = begin(tmp_path / "calm", mode)
     stage = watch(lambda _: None)
     replayed(watched(world, stage), spec)
-    for number in chosen(stage.count, None if share is None else 3, mode + "z"):
+    for number in places(stage.count):
         world, spec = begin(tmp_path / f"w{number}", mode)
         asleep, wake = threading.Event(), threading.Event()
         sleeper = watched(world, sleep_at(number, asleep, wake))
