@@ -130,6 +130,26 @@ def test_a_sweep_that_fails_names_the_tables_and_does_the_others(shop: Path, mon
     assert not isinstance(caught.value, AirflowFailException)
 
 
+def test_the_compact_task_writes_small_files_again_and_names_what_fails(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from airflow_dataops.steps import compact
+
+    monkeypatch.setattr(compact, "FEWEST_FILES", 1)
+    monkeypatch.setattr(compact.math, "ceil", lambda _: 0)  # one file is too many: every table has something to be done
+    spec = _spec()
+    _run(render(spec), AirflowRun())
+    shop.unlink()  # the source is gone; nobody needs it
+    _execute(_dag(spec).get_task("compact"))
+    assert "table shop.orders partition '': compacted (small_files)" in capsys.readouterr().out
+    ledger = open_ledger(load_settings().ledger)
+    assert ledger.maintenance.due() == ()
+    ledger.close()
+    monkeypatch.setenv("AIRFLOW__DATAOPS__OLD_TYPES", "perhaps")
+    with pytest.raises(AirflowFailException, match="rewrite or list"):
+        _execute(_dag(spec).get_task("compact"))
+
+
 def test_a_late_table_is_told_of_once_per_transition(shop: Path, webhook: list[dict[str, Any]]) -> None:
     spec = _spec(freshness_seconds=60, notify=["hook"])
     _run(render(spec), AirflowRun())
