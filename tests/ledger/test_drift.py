@@ -71,6 +71,13 @@ def test_a_declaration_and_the_batch_after_it_are_one_event(ledger: Ledger) -> N
     assert (event["id"], event["batch_id"], event["rows"]) == (event_id, "b2", 7)
 
 
+def test_a_batch_that_is_finished_after_a_newer_declaration_takes_nothing_back(ledger: Ledger) -> None:
+    ledger.drift.observe(seen("id int64", 1))
+    ledger.drift.observe(seen(ADDED, None))
+    assert ledger.drift.observe(seen("id int64", 1)).events == ()
+    assert len(ledger.drift.events()) == 1
+
+
 def runs(ledger: Ledger, *shown: str, contract: ContractSpec) -> list[list[list[str]]]:
     """One batch of a run of its own after the other; the events of each."""
     told = []
