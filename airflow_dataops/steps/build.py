@@ -47,12 +47,16 @@ def refuse_mixed(table: TableSpec, claim: Claim, schema: TableSchema, edges: Edg
         merged = [e.path for e in edges.lake.list(decision.location) if e.path.rsplit("/", 1)[-1].startswith(BASE)]
         for rows in edges.lake.read(merged, schema.to_arrow(), columns=[c for c in schema.names if c == "_batch_id"]):
             known = rows.column(0) if rows.num_columns else None
-            own = None if known is None else pc.or_(pc.equal(known, claim.batch_id), pc.starts_with(known, f"{claim.batch_id}-g"))
-            if known is None or known.null_count or pc.any(own).as_py():
+            if known is None or known.null_count or pc.any(own_rows(known, claim.batch_id)).as_py():
                 raise RangeError(
                     f"Cannot run batch {claim.object_name} of {table.key} again by append: its rows were merged with others since "
                     "-> in a file of their own. They would be there twice. Go back to `write.mode: merge`."
                 )
+
+
+def own_rows(batch_ids: pa.Array, batch_id: str) -> pa.Array:
+    """Which rows, by their `_batch_id`, are of the batch: those it has read, and those replayed from its dead letters."""
+    return pc.or_(pc.equal(batch_ids, batch_id), pc.starts_with(batch_ids, f"{batch_id}-g"))
 
 
 def is_compacted(path: str) -> bool:
@@ -167,7 +171,7 @@ class _Builder:
 
     def _holds_own(self, path: str) -> bool:
         """Whether the file has rows of this batch, of an earlier generation."""
-        own = (pc.any(pc.equal(rows.column(0), self.claim.batch_id)).as_py() for rows in self._batch_ids(path))
+        own = (pc.any(own_rows(rows.column(0), self.claim.batch_id)).as_py() for rows in self._batch_ids(path))
         return any(own)
 
     def _batch_ids(self, path: str) -> Iterable[pa.RecordBatch]:
@@ -182,9 +186,8 @@ class _Builder:
             try:
                 for rows in self._base([path]):
                     self.lease.keep()
-                    files.write(
-                        values, rows.filter(pc.not_equal(rows.column(schema.get_field_index("_batch_id")), self.claim.batch_id))
-                    )
+                    own = own_rows(rows.column(schema.get_field_index("_batch_id")), self.claim.batch_id)
+                    files.write(values, rows.filter(pc.invert(own)))
                 files.close()
             except BaseException:
                 files.abort()

@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from airflow_dataops.core.batch_id import batch_id, origin_of
+from airflow_dataops.core.offset import Letters
 from airflow_dataops.core.privacy import digest_text
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import table_spec
+from airflow_dataops.steps.build import own_rows
 from airflow_dataops.steps.letter_expiry import expire_letters
 from airflow_dataops.steps.letter_file import DeadLetterFile, read_letters
 from airflow_dataops.steps.sweep import sweep_table
@@ -144,6 +148,14 @@ def test_letters_of_a_batch_that_was_run_again_are_never_replayed(shop: World) -
     assert [state for state, _, _ in states(shop)] == ["superseded"]
     assert replayed(shop, spec).batches == ()
     assert [row["name"] for row in shop.visible(spec, "orders") if row["id"] == 4] == ["newer"]
+
+
+def test_rows_of_a_replay_are_told_in_files_of_many_batches() -> None:
+    """Compacted files hold rows of several batches: a batch that runs again takes what was replayed of it out of them, too."""
+    base = "0123456789abcdef"
+    replay = batch_id("d.src:orders -> d.orders", Letters(base, 1, ((7, 1),)))
+    assert own_rows(pa.array([base, replay, "fedcba9876543210", base[:-1]]), base).to_pylist() == [True, True, False, False]
+    assert origin_of(f"{replay}-g1-00000.parquet") == base
 
 
 def test_a_discarded_letter_stays_where_it_is(shop: World) -> None:
