@@ -85,6 +85,12 @@ OPTIONS = (
         kind="integer",
     ),
     Option(
+        "held_alert_seconds",
+        "86400",
+        "After how long somebody is told, once, that held drift still waits for an answer.",
+        kind="integer",
+    ),
+    Option(
         "airflow_url",
         "http://localhost:8080",
         "Address of Airflow's API server, for `dataops fleet`. Without a login: that is in the connection.",
@@ -168,6 +174,7 @@ class Settings:
     lease_seconds: int
     dead_after_seconds: int
     grace_seconds: int
+    held_alert_seconds: int
     airflow_url: str
     airflow_conn_id: str
     retire_most_rows: int

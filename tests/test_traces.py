@@ -6,16 +6,11 @@ import ast
 import re
 from pathlib import Path
 
-from dag_factory.cli.commands import COMMANDS
-
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "order-of-effects.md"
 TRACES = [*(f"A{n}" for n in range(1, 22)), *(f"B{n}" for n in range(1, 8)), *(f"C{n}" for n in range(1, 6))]
 """As the model of the order of effects numbers them."""
-MISSING = {
-    "kafka": not (TESTS.parent / "airflow_dataops" / "transport").exists(),
-    "approval": not {"drift", "drift approve"} & {command.name for command in COMMANDS},
-}
+MISSING = {"kafka": not (TESTS.parent / "airflow_dataops" / "transport").exists()}
 """Features without which a trace cannot happen, and whether they are really not there."""
 
 ROW = re.compile(r"^\| ([ABC]\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)

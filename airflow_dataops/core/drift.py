@@ -6,7 +6,7 @@ Reordered columns, nullability, and columns without a type yet are no change.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from airflow_dataops.core.promotion import DEFAULT_CONTRACT, promote
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import ContractSpec
 from airflow_dataops.core.storable import storable
-from airflow_dataops.core.types_text import type_to_text
+from airflow_dataops.core.types_text import type_from_text, type_to_text
 
 MAX_COMMENT = 256
 """Characters of a column comment in the metastore."""
@@ -241,3 +241,23 @@ def _json(value: Any) -> Any:
             "source_name": value.source_name,
         }
     return [_json(v) for v in value] if isinstance(value, tuple) else value
+
+
+def change_of_json(data: Mapping[str, Any]) -> Change:
+    """The inverse of `Change.to_json`. KeyError for a change nobody knows."""
+    of = _CHANGES[data["change"]]
+    return of(**{f.name: _of_json(str(f.type), data[f.name]) for f in fields(of)})
+
+
+_CHANGES: dict[str, type[Change]] = {of.change: of for of in Change.__subclasses__()}
+
+
+def _of_json(annotation: str, value: Any) -> Any:
+    match annotation:
+        case "pa.DataType":
+            return type_from_text(value)
+        case "Column":
+            return Column(value["name"], type_from_text(value["type"]), comment=value["comment"], source_name=value["source_name"])
+        case "tuple[Column, ...]":
+            return tuple(_of_json("Column", one) for one in value)
+    return value

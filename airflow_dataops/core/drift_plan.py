@@ -12,6 +12,7 @@ values are counted (`values_discarded`) and kept in a dead letter of 0 rows. Not
 changes no table: narrowed types, vanished and returned columns and comments are applied (recorded). Breaking whatever
 the contract says: a *required* column that is gone or would change to text → hold; one that never was → refuse.
 A retyped column under `to_string: shadow_column` lands as text in `<column>__str` beside it, once `columns` allows that.
+What a person has approved of a table (`approval`) is applied, whatever the contract says.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as pt
 
+from airflow_dataops.core.approval import LOOSENED, Approval
 from airflow_dataops.core.drift import (
     MAX_COMMENT,
     SHADOW,
@@ -34,11 +36,13 @@ from airflow_dataops.core.drift import (
     NameRefused,
     RequiredGone,
     TableCreated,
+    TypeNarrowed,
     TypeWidened,
     diff,
 )
 from airflow_dataops.core.errors import ConflictError
 from airflow_dataops.core.naming import plan_names, sanitise
+from airflow_dataops.core.promotion import promote
 from airflow_dataops.core.renames import RenameSuggestion, suggest_renames
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import ContractSpec
@@ -95,8 +99,10 @@ def plan_drift(
     required: Collection[str] = (),
     reserved: Collection[str] = (),
     previous: TableSchema | None = None,
+    approved: Collection[Approval] = (),
 ) -> DriftPlan:
-    """Decides about every change between `table` (lake names; None: none yet) and `observed` (source names).
+    """Decides about every change between `table` (lake names; None: none yet) and `observed` (source names). `approved` is what a
+    person has approved of this table so far.
 
     `required` columns (source or lake spelling) are those the row cannot work without; `reserved` lake names belong to
     partition and standard columns; `previous` as in `diff`. InventoryError when two source names meet.
@@ -108,8 +114,13 @@ def plan_drift(
     for target, name in needed.items():
         if target not in names.values():
             known = table is not None and target in table
-            (sorted_out.hold if known else refuse).append(RequiredGone(name))
+            gone = sorted_out.apply if Approval(RequiredGone.change, target) in approved else sorted_out.hold
+            (gone if known else refuse).append(RequiredGone(name))
     for found in diff(table, observed, contract, previous=previous, reserved=reserved):
+        done = _by_approval(found, approved, table, names, reserved)
+        if done is not None:
+            sorted_out.apply += done
+            continue
         change: Change | None = found
         if isinstance(found, ColumnRetyped) and contract.to_string == "shadow_column" and found.name not in needed:
             change = _shadow(found, table, names, reserved)
@@ -182,6 +193,30 @@ class _Sorted:
         if policy == "discard_value" or (policy == "discard_row" and isinstance(change, ColumnAdded)):
             return True
         return isinstance(change, TypeWidened) and bool(pt.is_string(change.after))
+
+
+def _by_approval(
+    change: Change, approved: Collection[Approval], table: TableSchema | None, names: dict[str, str], reserved: Collection[str]
+) -> list[Change] | None:
+    """What is applied for a change that a person has approved (nothing, when its shadow is there already); None: nobody has."""
+    given = {(a.change, a.name): a for a in approved}
+    approval = given.get((change.change, getattr(change, "name", "")))
+    match change:
+        case TableCreated() | ColumnAdded() if approval is not None:
+            return [change]
+        case TypeWidened() if approval is not None and approval.type == type_to_text(change.after):
+            return [change]
+        case ColumnRetyped() if approval is not None and approval.how == "shadow":
+            beside = _shadow(change, table, names, reserved)
+            return None if beside is change else [beside] if beside is not None else []
+        case ColumnRetyped() if approval is not None:
+            wider = promote(change.before, change.incoming, LOOSENED)
+            if wider is None:
+                return None
+            if wider.how == "widen":
+                return [TypeWidened(change.name, change.before, change.incoming, wider.type)]
+            return [TypeNarrowed(change.name, change.before, change.incoming)]
+    return None
 
 
 def _shadow(change: ColumnRetyped, table: TableSchema | None, names: dict[str, str], reserved: Collection[str]) -> Change | None:

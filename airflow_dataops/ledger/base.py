@@ -25,6 +25,9 @@ from airflow_dataops.ledger.dead_letters_base import LetterRecord as LetterRecor
 from airflow_dataops.ledger.drift_base import Drift
 from airflow_dataops.ledger.drift_base import Noticed as Noticed
 from airflow_dataops.ledger.drift_base import Observation as Observation
+from airflow_dataops.ledger.holds_base import Hold as Hold
+from airflow_dataops.ledger.holds_base import Holds
+from airflow_dataops.ledger.holds_base import Release as Release
 from airflow_dataops.ledger.maintenance_base import FileFacts as FileFacts
 from airflow_dataops.ledger.maintenance_base import Maintenance
 from airflow_dataops.ledger.maintenance_base import Place as Place
@@ -232,19 +235,23 @@ class Batches(Protocol):
         ...
 
     def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
-        """*tx* frozen → held: the claim is released, the range counts as accounted for, the watermark moves."""
+        """*tx* frozen → held: the claim is released, the range counts as accounted for, the watermark moves. `reason` with
+        `changes` is a question (`Holds`); without, the batch waits for its turn."""
         ...
 
     def abandon(self, claim: Claim) -> None:
         """*tx* open → abandoned and the claim released, if the attempt is still mine; otherwise nothing."""
         ...
 
-    def decide(self, claim: Claim, plans: Sequence[DecisionPlan]) -> tuple[Decision, ...]:
+    def decide(
+        self, claim: Claim, plans: Sequence[DecisionPlan], held_letters: tuple[Sequence[DeadLetter], LetterFile | None] = ((), None)
+    ) -> tuple[Decision, ...]:
         """*tx* DESIGN §5.5: attempt is mine (FencedError), state frozen (decided already: the standing decisions are
-        returned), every `built_on` is the partition's epoch (ConflictError: rebuild), no earlier unfinished sequence
-        of the table in the same scope (BusyError; HoldError when it is held: hold this one, too). ConflictError, too, when a
-        partition left unchanged is not the current decision any more, or a `complete` content misses one that has rows.
-        Epoch + 1 each, a pending mark of `claim.writer` each."""
+        returned; held, of a claim by `Holds.take`: its content becomes the batch's, with its dead letters), every `built_on` is
+        the partition's epoch (ConflictError: rebuild), no earlier unfinished sequence of the table in the same scope (BusyError;
+        HoldError when it is held: hold this one, too). ConflictError, too, when a partition left unchanged is not the current
+        decision any more, or a `complete` content misses one that has rows. Epoch + 1 each, a pending mark of `claim.writer`
+        each."""
         ...
 
     def commit(
@@ -259,9 +266,10 @@ class Batches(Protocol):
     def commit_unchanged(
         self, claim: Claim, watermark: tuple[Scalar | None, Scalar] | None = None,
         files: Sequence[FileIdentity] = (), asset: Mapping[str, Any] | None = None,
+        held_letters: tuple[Sequence[DeadLetter], LetterFile | None] = ((), None),
     ) -> None:  # fmt: skip
-        """*tx* frozen → committed for a batch in which every partition is unchanged: nothing is decided. ConflictError when
-        one of them is no longer the current decision, HoldError behind a held batch."""
+        """*tx* frozen (or held, as in `decide`) → committed for a batch in which every partition is unchanged: nothing is
+        decided. ConflictError when one of them is no longer the current decision, HoldError behind a held batch."""
         ...
 
     def unfinished(self, table_key: str | None = None) -> tuple[BatchRecord, ...]:
@@ -459,5 +467,6 @@ class Ledger(Protocol):
     freshness: Freshness
     sources: Sources
     maintenance: Maintenance
+    holds: Holds
 
     def close(self) -> None: ...

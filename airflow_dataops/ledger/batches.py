@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.offset import FileIdentity, Scalar
-from airflow_dataops.ledger import claims, deciding, freezing
+from airflow_dataops.ledger import claims, deciding, freezing, holding
 from airflow_dataops.ledger.base import (
     BatchContent,
     BatchRecord,
@@ -63,15 +63,17 @@ class SqlBatches:
 
     def hold(self, claim: Claim, reason: Mapping[str, Any]) -> None:
         with self._database.write() as connection:
-            freezing.hold(self._database, connection, self._clock(), claim, reason)
+            holding.put_aside(self._database, connection, self._clock(), claim, reason)
 
     def abandon(self, claim: Claim) -> None:
         with self._database.write() as connection:
             claims.abandon(self._database, connection, self._clock(), claim)
 
-    def decide(self, claim: Claim, plans: Sequence[DecisionPlan]) -> tuple[Decision, ...]:
+    def decide(
+        self, claim: Claim, plans: Sequence[DecisionPlan], held_letters: tuple[Sequence[DeadLetter], LetterFile | None] = ((), None)
+    ) -> tuple[Decision, ...]:
         with self._database.write() as connection:
-            return deciding.decide(self._database, connection, self._clock(), claim, plans)
+            return deciding.decide(self._database, connection, self._clock(), claim, plans, held_letters)
 
     def commit(
         self, claim: Claim, verified: Mapping[PartitionName, int], watermark: tuple[Scalar | None, Scalar] | None,
@@ -83,9 +85,10 @@ class SqlBatches:
     def commit_unchanged(
         self, claim: Claim, watermark: tuple[Scalar | None, Scalar] | None = None,
         files: Sequence[FileIdentity] = (), asset: Mapping[str, Any] | None = None,
+        held_letters: tuple[Sequence[DeadLetter], LetterFile | None] = ((), None),
     ) -> None:  # fmt: skip
         with self._database.write() as connection:
-            deciding.commit_unchanged(self._database, connection, self._clock(), claim, watermark, files, asset)
+            deciding.commit_unchanged(self._database, connection, self._clock(), claim, watermark, files, asset, held_letters)
 
     def unfinished(self, table_key: str | None = None) -> tuple[BatchRecord, ...]:
         query = _records().where(batch.c.state.in_(("frozen", "decided")))

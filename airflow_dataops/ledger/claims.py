@@ -45,7 +45,7 @@ def claim(database: SqlDatabase, connection: sa.Connection, now: float, request:
                 f"Cannot claim {request.table_key} {request.scope!r}: batch {row.batch_id} of run {row.run} reads it, its lease "
                 f"runs for {row.lease_until - now:.0f} s more -> nobody. Try again then."
             )
-        _end(connection, now, row, "abandoned")
+        end(connection, now, row, "abandoned")
     return _open(connection, now, request, generations)
 
 
@@ -65,7 +65,7 @@ def adopt(
     row = connection.execute(sa.select(batch).where(_is(*key))).one_or_none()
     if row is None or row.state not in ("frozen", "decided") or (leave_live and row.lease_until > now):
         return None
-    return _take(connection, now, row, writer, nonce, lease_seconds)
+    return take(connection, now, row, writer, nonce, lease_seconds)
 
 
 def reclaim(
@@ -82,11 +82,11 @@ def reclaim(
     lock_table(database, connection, table_key)
     of_run = sa.select(*RECORD_COLUMNS).where(batch.c.table_key == table_key, batch.c.run == run)
     row = next((row for row in in_sequence(connection.execute(of_run)) if row.state == "open"), None)
-    return None if row is None else _take(connection, now, row, writer, nonce, lease_seconds)
+    return None if row is None else take(connection, now, row, writer, nonce, lease_seconds)
 
 
 def renew(database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, lease_seconds: float) -> None:
-    row = own_row(database, connection, held, "renew", UNFINISHED)
+    row = own_row(database, connection, held, "renew", (*UNFINISHED, "held"))
     connection.execute(batch.update().where(is_batch(row)).values(lease_until=now + lease_seconds))
 
 
@@ -95,7 +95,7 @@ def abandon(database: SqlDatabase, connection: sa.Connection, now: float, held: 
     lock_table(database, connection, held.table_key)
     row = connection.execute(sa.select(batch).where(is_batch(held))).one_or_none()
     if row is not None and row.attempt == held.attempt and row.state == "open":
-        _end(connection, now, row, "abandoned")
+        end(connection, now, row, "abandoned")
 
 
 def lock_table(
@@ -271,7 +271,7 @@ def _open(connection: sa.Connection, now: float, request: ClaimRequest, generati
         check_open(connection, request.table_key, request.range)
     newest = generations[0] if generations else None
     if newest is not None and newest.scope == request.scope and newest.state == "abandoned":
-        return _take(
+        return take(
             connection, now, newest, request.writer, request.nonce, request.lease_seconds,
             state="open", ended_at=None, run=request.run, period_key=request.period_key, claimed_at=now, root=request.root,
             spec_fingerprint=request.spec_fingerprint, sequence=_next(connection, request.table_key, "sequences"),
@@ -288,15 +288,15 @@ def _open(connection: sa.Connection, now: float, request: ClaimRequest, generati
         )
     )  # fmt: skip
     row = connection.execute(sa.select(batch).where(_is(request.table_key, request.batch_id, generation))).one()
-    return _take(connection, now, row, request.writer, request.nonce, request.lease_seconds)
+    return take(connection, now, row, request.writer, request.nonce, request.lease_seconds)
 
 
 def _take_over(connection: sa.Connection, now: float, row: sa.Row[Any], request: ClaimRequest, *, asked: bool) -> Claim:
     run = {"run": request.run} if row.state == "open" else {}  # what is frozen stays the work of the run that read it
-    return _take(connection, now, row, request.writer, request.nonce, request.lease_seconds, asked=asked, **run)
+    return take(connection, now, row, request.writer, request.nonce, request.lease_seconds, asked=asked, **run)
 
 
-def _take(
+def take(
     connection: sa.Connection, now: float, row: sa.Row[Any], writer: str, nonce: str, lease_seconds: float,
     *, asked: bool = True, **changes: Any,
 ) -> Claim:  # fmt: skip
@@ -319,7 +319,7 @@ def _take(
     return claim_of_row(taken, writer, asked=asked)
 
 
-def _end(connection: sa.Connection, now: float, row: sa.Row[Any], state: str) -> None:
+def end(connection: sa.Connection, now: float, row: sa.Row[Any], state: str) -> None:
     connection.execute(batch.update().where(is_batch(row)).values(state=state, ended_at=now))
     lose_directories(connection, now, row)
 

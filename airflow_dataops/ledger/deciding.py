@@ -7,11 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, HoldError, StopError
 from airflow_dataops.core.offset import FileIdentity, Scalar
 from airflow_dataops.ledger import replaying
 from airflow_dataops.ledger.base import BatchContent, Claim, Decision, DecisionPlan
 from airflow_dataops.ledger.claims import UNFINISHED, in_sequence, is_batch, lock_table, lose_directories, own_row, scopes_meet
+from airflow_dataops.ledger.dead_letters_base import LetterFile
 from airflow_dataops.ledger.encoding import (
     check_path,
     chunks,
@@ -23,16 +25,18 @@ from airflow_dataops.ledger.encoding import (
     lies_in,
 )
 from airflow_dataops.ledger.freezing import move_watermark, own_directories, record_files
+from airflow_dataops.ledger.holding import reshape
 from airflow_dataops.ledger.projection import epochs, put_marks, settle
 from airflow_dataops.ledger.tables import asset_event, batch, decision, loaded_table, partition
 from airflow_dataops.storage.sql_database import SqlDatabase
 
 
 def decide(
-    database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, plans: Sequence[DecisionPlan]
-) -> tuple[Decision, ...]:
+    database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, plans: Sequence[DecisionPlan],
+    letters: tuple[Sequence[DeadLetter], LetterFile | None] = ((), None),
+) -> tuple[Decision, ...]:  # fmt: skip
     """The rules of `Batches.decide`."""
-    row = own_row(database, connection, held, "decide", ("frozen", "decided"))
+    row = own_row(database, connection, held, "decide", ("held",) if held.state == "held" else ("frozen", "decided"))
     if row.state == "decided":
         decided = decided_names(connection, held)
         put_marks(database, connection, now, held.table_key, decided, held.writer)
@@ -44,7 +48,7 @@ def decide(
             f"Cannot decide batch {held.object_name} of {held.table_key}: {len(names)} plans for {len(set(names))} partitions -> "
             "one plan for each of at least one. Nothing was published; report this as a defect."
         )
-    content = content_of_json(row.content)
+    content = _content(connection, now, row, held, letters)
     last = epochs(connection, held.table_key, names)
     standing = {row.name for row in _current(connection, held.table_key, names)}
     for plan in plans:
@@ -120,11 +124,12 @@ def commit(
 def commit_unchanged(
     database: SqlDatabase, connection: sa.Connection, now: float, held: Claim,
     watermark: tuple[Scalar | None, Scalar] | None, files: Sequence[FileIdentity], asset: Mapping[str, Any] | None,
+    letters: tuple[Sequence[DeadLetter], LetterFile | None] = ((), None),
 ) -> None:  # fmt: skip
     """The rules of `Batches.commit_unchanged`."""
-    row = own_row(database, connection, held, "commit", ("frozen",))
+    row = own_row(database, connection, held, "commit", ("held" if held.state == "held" else "frozen",))
     _check_queue(connection, row)
-    content = content_of_json(row.content)
+    content = _content(connection, now, row, held, letters)
     _check_others(connection, held, content, set())
     changed = [p.name for p in content.partitions if not p.unchanged]
     if changed:
@@ -133,6 +138,13 @@ def commit_unchanged(
             f"rows, e.g. {changed[0]!r} -> none. They have to be decided first. Report this as a defect."
         )
     _finish(database, connection, now, row, watermark, files, asset)
+
+
+def _content(
+    connection: sa.Connection, now: float, row: sa.Row[Any], held: Claim, letters: tuple[Sequence[DeadLetter], LetterFile | None]
+) -> BatchContent:
+    """What was frozen; of a held batch what it was shaped to, which replaces it."""
+    return reshape(connection, now, row, held, *letters) if held.state == "held" else content_of_json(row.content)
 
 
 def decided_names(connection: sa.Connection, of: Claim) -> tuple[str, ...]:

@@ -1,17 +1,15 @@
-"""What an attempt read becomes the batch's content for ever (DESIGN §5.3), or waits for a person (held).
+"""What an attempt read becomes the batch's content for ever (DESIGN §5.3).
 
 Each function runs inside one write transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import StopError
 from airflow_dataops.core.offset import (
@@ -19,7 +17,6 @@ from airflow_dataops.core.offset import (
     FileSet,
     Letters,
     Scalar,
-    moves_watermark,
     range_of_json,
     scalar_of_json,
     scalar_to_json,
@@ -43,14 +40,7 @@ def freeze(
     not open any more."""
     row = own_row(database, connection, held, "freeze", ("open",))
     content.accounting.prove(held.object_name)
-    own = own_directories(connection, held, held.attempt)
-    for part in content.partitions:
-        check_path(part.directory, "directory")
-        if not any(lies_in(part.directory, place) for place in own):
-            raise StopError(
-                f"Cannot freeze batch {held.object_name} of {held.table_key}: partition {part.name!r} was staged in "
-                f"{part.directory!r} -> in {held.directory}, this attempt's own. Nothing was published; report this as a defect."
-            )
+    check_staged(connection, held, content)
     connection.execute(
         batch.update()
         .where(is_batch(row))
@@ -66,20 +56,16 @@ def freeze(
     return claim_of_row(connection.execute(sa.select(batch).where(is_batch(row))).one(), held.writer, asked=held.asked)
 
 
-def hold(database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, reason: Mapping[str, Any]) -> None:
-    """The rules of `Batches.hold`: the batch leaves the claim and keeps its place in the queue; its files are never expired."""
-    row = own_row(database, connection, held, "hold", ("frozen",))
-    counts = Accounting.of_json(row.accounting)
-    waiting = replace(
-        counts, rows_held=counts.rows_held + counts.rows_written + counts.rows_unchanged, rows_written=0, rows_unchanged=0
-    )
-    connection.execute(
-        batch.update().where(is_batch(row)).values(state="held", hold_reason=dict(reason), accounting=waiting.to_json())
-    )
-    moved = moves_watermark(range_of_json(row.range))
-    if moved is not None:
-        move_watermark(connection, held.table_key, moved)
-    record_files(database, connection, now, row)
+def check_staged(connection: sa.Connection, held: Claim, content: BatchContent) -> None:
+    """StopError when something was staged outside this attempt's directories."""
+    own = own_directories(connection, held, held.attempt)
+    for part in content.partitions:
+        check_path(part.directory, "directory")
+        if not any(lies_in(part.directory, place) for place in own):
+            raise StopError(
+                f"Cannot freeze batch {held.object_name} of {held.table_key}: partition {part.name!r} was staged in "
+                f"{part.directory!r} -> in {held.directory}, this attempt's own. Nothing was published; report this as a defect."
+            )
 
 
 def move_watermark(connection: sa.Connection, table_key: str, moved: tuple[Scalar | None, Scalar]) -> None:

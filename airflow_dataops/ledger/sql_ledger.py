@@ -11,6 +11,7 @@ from airflow_dataops.ledger.decisions import SqlDecisions
 from airflow_dataops.ledger.directories import SqlDirectories
 from airflow_dataops.ledger.drift import SqlDrift
 from airflow_dataops.ledger.freshness import SqlFreshness
+from airflow_dataops.ledger.holds import SqlHolds
 from airflow_dataops.ledger.known_tables import SqlKnownTables
 from airflow_dataops.ledger.maintenance import SqlMaintenance
 from airflow_dataops.ledger.offsets import SqlOffsets
@@ -47,6 +48,7 @@ class SqlLedger(Ledger):
         self.freshness = SqlFreshness(self._database, clock)
         self.sources = SqlSources(self._database, clock)
         self.maintenance = SqlMaintenance(self._database, clock)
+        self.holds = SqlHolds(self._database, clock)
 
     def __repr__(self) -> str:
         return f"SqlLedger({self._database.place})"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0010", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0011", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -35,7 +35,8 @@ loaded_table = sa.Table(
     sa.Column("maintained_at", sa.Double),
 )
 
-# A generation of a batch. Unfinished (open, frozen, decided) is claimed: that is all a claim is.
+# A generation of a batch. Unfinished (open, frozen, decided) is claimed: that is all a claim is. One that was held is decided
+# beside whoever reads its partitions by then, so it counts for no claim.
 batch = sa.Table(
     "dataops_batch",
     metadata,
@@ -73,7 +74,7 @@ batch = sa.Table(
     sa.Column("fingerprint", sa.Text),
     sa.Column("source_fingerprint", sa.Text),
     sa.Column("hold_reason", JsonText),
-    sa.Column("hold_decision", sa.Text),
+    sa.Column("hold_id", sa.Text),
     sa.Column("hold_decided_by", sa.Text),
     sa.Column("hold_decided_at", sa.Double),
     sa.Column("content", JsonText),  # large, so last: lists of batches never read it
@@ -84,13 +85,14 @@ batch = sa.Table(
     sa.Index("ix_dataops_batch_period", "table_key", "period_key"),
     # With all that is asked by it: a table's rows with their content are many pages.
     sa.Index("ix_dataops_batch_range", "table_key", "range_series", "range_high", "range_low", "state", "batch_id"),
+    sa.Index("ix_dataops_batch_hold", "hold_id"),
     # The same condition for PostgreSQL stands in the migration only: naming it here would import that dialect for every ledger.
     sa.Index(
         "ux_dataops_batch_claim",
         "table_key",
         "scope",
         unique=True,
-        sqlite_where=sa.text("state IN ('open', 'frozen', 'decided')"),
+        sqlite_where=sa.text("state IN ('open', 'frozen', 'decided') AND hold_reason IS NULL"),
     ),
 )
 
@@ -347,6 +349,40 @@ source_name = sa.Table(
     sa.Column("source_id", sa.Text, nullable=False, index=True),
     sa.Column("state_id", sa.Text, nullable=False),
     sa.Column("renamed_at", sa.Double, nullable=False),
+)
+
+# What a person has to decide about: `question` stands for the table and the held changes, `open_question` is the same until
+# somebody has answered, so that one is open at a time. `asked_at`: when Airflow was told to ask; `told_at`: when its age was told.
+hold = sa.Table(
+    "dataops_hold",
+    metadata,
+    sa.Column("hold_id", sa.Text, primary_key=True),
+    sa.Column("table_key", sa.Text, nullable=False, index=True),
+    sa.Column("source_id", sa.Text, nullable=False, index=True),
+    sa.Column("question", sa.Text, nullable=False, index=True),
+    sa.Column("open_question", sa.Text),
+    sa.Column("changes", JsonText, nullable=False),
+    sa.Column("why", JsonText, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("opened_at", sa.Double, nullable=False),
+    sa.Column("decision", sa.Text),
+    sa.Column("decided_by", sa.Text),
+    sa.Column("decided_at", sa.Double),
+    sa.Column("asked_at", sa.Double),
+    sa.Column("told_at", sa.Double),
+    sa.UniqueConstraint("open_question", name="uq_dataops_hold_open"),
+)
+
+# What was approved of a table, for all of its later batches.
+approval = sa.Table(
+    "dataops_approval",
+    metadata,
+    sa.Column("table_key", sa.Text, primary_key=True),
+    sa.Column("change", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("approval", JsonText, nullable=False),
+    sa.Column("hold_id", sa.Text, nullable=False),
+    sa.Column("approved_at", sa.Double, nullable=False),
 )
 
 # What somebody asked to be onboarded. `open_source_id` is the source while the request is open: one per name.

@@ -71,6 +71,16 @@ def notify_expired(spec: PipelineSpec, context: Context, letters: int) -> None:
         tell(spec.notify, _message("dead_letters_expired", spec.id, context, text))
 
 
+def notify_waiting(spec: PipelineSpec, context: Context, waiting: Mapping[str, str]) -> bool:
+    """Logs drift (id → target table) that waits for an answer for too long, and tells it. False when nobody could be reached."""
+    listed = ", ".join(f"{target} ({drift})" for drift, target in waiting.items())
+    log.warning("held drift of %s still waits for an answer: %s", spec.id, listed)
+    if not spec.notify:
+        return True
+    text = f"Held drift still waits for an answer: {listed}. New batches of these tables queue behind it."
+    return tell(spec.notify, {**_message("drift_waits", spec.id, context, text), "tables": list(waiting.values())})
+
+
 def notify_late(spec: PipelineSpec, context: Context, ages: Mapping[str, int]) -> bool:
     """Logs tables that are older than `freshness_seconds` (name → age), and tells it. False when nobody could be reached."""
     for target, age in ages.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,35 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.hooks.edges import EdgesHook
 from airflow_dataops.operators.errors import to_airflow
 from airflow_dataops.operators.fleet import FleetOperator
-from airflow_dataops.operators.notify import notify_expired, notify_held
+from airflow_dataops.operators.notify import notify_expired, notify_held, notify_waiting
 from airflow_dataops.settings import load_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_dataops.ledger.base import Ledger
     from airflow_dataops.steps.run import Edges
 
 
-class SweepOperator(FleetOperator):
-    """Finishes what dead runs left decided or proved, shows readers what is decided, and deletes what was replaced, for every
-    table of the inventory that the ledger knows to be not at rest; dead letters go when their retention is over. Tables of
-    retired sources are marked in the catalog. No source has to be up.
+def tell_waiting(rows: Iterable[PipelineSpec], ledger: Ledger, context: Context, older_than_seconds: float) -> None:
+    """Tells of drift that nobody has answered for so long, once each. A message that nobody took is tried again."""
+    overdue: dict[str, dict[str, str]] = {}
+    for hold in ledger.holds.overdue(older_than_seconds):
+        overdue.setdefault(hold.source_id, {})[hold.hold_id] = hold.target
+    for spec in rows:
+        waiting = overdue.get(spec.id)
+        if waiting and notify_waiting(spec, context, waiting):
+            for hold_id in waiting:
+                ledger.holds.told(hold_id)
 
-    A batch that a live run holds is left alone. Every failing table is reported, then the task fails.
+
+class SweepOperator(FleetOperator):
+    """Finishes what dead runs left decided or proved, publishes held batches that somebody has answered, shows readers what is
+    decided, and deletes what was replaced, for every table of the inventory that the ledger knows to be not at rest; dead
+    letters go when their retention is over. Tables of retired sources are marked in the catalog. No source has to be up.
+
+    A batch that a live run holds is left alone. Every failing table is reported, then the task fails. Whoever a row names in
+    `notify` is told, once, of drift that waits for an answer for too long.
     """
 
     def run_step(self, context: Context) -> None:
@@ -40,18 +55,21 @@ class SweepOperator(FleetOperator):
         def opened(spec: PipelineSpec) -> AbstractContextManager[Edges]:
             return EdgesHook(spec, fleet.platform, self.settings).open(writer=writer, with_source=False)
 
-        ledger = open_ledger(load_settings(self.settings).ledger)
+        settings = load_settings(self.settings)
+        ledger = open_ledger(settings.ledger)
         try:
             result = sweep(fleet.rows, ledger, opened)
             expired = expire_letters(fleet.rows, ledger, opened, time.time())
             marked = mark_retired(ledger, opened)
+            tell_waiting(fleet.rows, ledger, context, settings.held_alert_seconds)
         finally:
             ledger.close()
         for table in result.tables:
             if table.changed:
                 self.log.info(
-                    "table %s: %s batches finished, %s held, %s partitions shown anew, %s directories deleted",
-                    table.target, table.finished, table.held, table.projected, table.expired,
+                    "table %s: %s batches finished, %s held, %s of the held published and %s rejected, %s partitions shown anew, "
+                    "%s directories deleted",
+                    table.target, table.finished, table.held, table.released, table.rejected, table.projected, table.expired,
                 )  # fmt: skip
         for spec in fleet.rows:
             notify_held(spec, context, [t.target for t in result.tables if t.source_id == spec.id and t.held], "by a run that died")

@@ -62,7 +62,7 @@ def _sync(spec: PipelineSpec, edges: Edges, declared: SourceTable) -> tuple[str,
     table = table_spec(spec, declared.name, edges.state_id)
     observed = privacy_schema(declared.schema, plan_privacy(declared.schema.names, table.privacy))
     current = current_table(edges, table)
-    plan = plan_table(table, current, observed)
+    plan = plan_table(table, current, observed, edges.ledger.holds.approvals(table.key))
     noticed = notice_declared(table, declared, plan, edges) if current is not None else Noticed()
     if plan.hold:
         return "held", (table.name, "; ".join(str(change) for change in plan.hold))

@@ -118,9 +118,7 @@ def _from_place(entries: Sequence[LetterRecord], edges: Edges) -> Iterator[DeadL
 class _Reader:
     """One letter → one row, hidden by the rules of now; or the letter that failed again."""
 
-    def __init__(
-        self, table: TableSpec, edges: Edges, expected: Mapping[str, pa.DataType], last: TableSchema | None
-    ) -> None:
+    def __init__(self, table: TableSpec, edges: Edges, expected: Mapping[str, pa.DataType], last: TableSchema | None) -> None:
         self._table, self._key, self._expected = table, edges.privacy_key, expected
         self._text, self._last = text_source(edges.source), last
 

@@ -20,6 +20,7 @@ from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.arrivals import refuse_expired
 from airflow_dataops.steps.attempt import stage
 from airflow_dataops.steps.cascade import cascade_few
+from airflow_dataops.steps.held import drain
 from airflow_dataops.steps.publish import finish
 from airflow_dataops.steps.ranges import requests_of
 from airflow_dataops.steps.run import Edges, LoadResult, Outcome, Progress, Run, TableResult
@@ -79,9 +80,30 @@ def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
         refuse_expired(table, run.period, edges.clock())
         declared = edges.source.describe(table.source_table, table.read.query)
         results += _do_all(table, declared, edges, run)
+        if any(result.outcome == "held" for result in results):
+            results = _let_go(table, results, edges)
         cascade_few(table, edges)
         expire_table(table, edges)
     return _together(table, results)
+
+
+def _let_go(table: TableSpec, results: list[TableResult], edges: Edges) -> list[TableResult]:
+    """What was held, but needs no answer by now (somebody gave it while it was read), is published at once (C3)."""
+    if not drain(table, edges).published:
+        return results
+    records = {(r.batch_id, r.generation): r for r in edges.ledger.batches.history(table_key=table.key)}
+    return [_released(table, result, records.get((result.batch_id or "", result.generation or 0)), edges) for result in results]
+
+
+def _released(table: TableSpec, result: TableResult, record: BatchRecord | None, edges: Edges) -> TableResult:
+    if result.outcome != "held" or record is None or record.state != "committed":
+        return result
+    mine = edges.ledger.decisions.current(table.key).values()
+    names = tuple(sorted(d.name for d in mine if (d.batch_id, d.generation) == (record.batch_id, record.generation)))
+    return replace(
+        result, outcome="loaded", accounting=record.accounting or Accounting(), fingerprint=record.fingerprint, reason=None,
+        partitions=names,
+    )  # fmt: skip
 
 
 def _do_all(table: TableSpec, declared: SourceTable, edges: Edges, run: Run) -> list[TableResult]:
@@ -148,9 +170,9 @@ def _do(table: TableSpec, request: ClaimRequest, edges: Edges, run: Run) -> Tabl
 def _perform(table: TableSpec, claim: Claim, edges: Edges, run: Run) -> TableResult:
     if claim.state in ("committed", "held", "rejected"):
         counts = claim.content.accounting if claim.content else Accounting()
-        if claim.state == "committed":
-            return _result(table, claim, "done_before", counts, ())
-        return _held(table, claim)
+        if claim.state == "held":
+            return _held(table, claim)
+        return _result(table, claim, "done_before", counts, ())
     if claim.state == "open":
         try:
             staged = stage(table, claim, run.period, edges)

@@ -3,16 +3,17 @@ finish it; every effect may be repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable
+from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import ConflictError, ForeignChangeError, HoldError, ProofError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
 from airflow_dataops.core.offset import FileIdentity, FileSet, moves_watermark
 from airflow_dataops.core.partition_name import parse_partition_name
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import TableSpec
-from airflow_dataops.ledger.base import BatchContent, Claim, Decision, PartitionName
+from airflow_dataops.ledger.base import BatchContent, Claim, Decision, LetterFile, PartitionName
 from airflow_dataops.steps.build import build
 from airflow_dataops.steps.notice import notice
 from airflow_dataops.steps.run import Edges
@@ -20,6 +21,8 @@ from airflow_dataops.steps.staged_as import as_staged, hold_reason
 from airflow_dataops.steps.target import current_table, ensure_table
 
 TRIES = 10
+HeldLetters = tuple[Sequence[DeadLetter], LetterFile | None]
+"""The dead letters of a held batch that was shaped anew, and their file."""
 
 
 def finish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName, ...] | None:
@@ -39,19 +42,24 @@ def finish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName,
         return None
 
 
-def publish(table: TableSpec, claim: Claim, edges: Edges, retired: frozenset[str] | None = None) -> tuple[PartitionName, ...]:
-    """Finishes a frozen or decided batch; returns the partitions it changed (none when all were unchanged). `retired` columns
-    say so in the catalog; None: nobody has looked."""
+def publish(
+    table: TableSpec, claim: Claim, edges: Edges, retired: frozenset[str] | None = None,
+    letters: HeldLetters = ((), None), *, why: str = "",
+) -> tuple[PartitionName, ...]:  # fmt: skip
+    """Finishes a frozen or decided batch, or a held one with what it was shaped to and the dead letters of that; returns the
+    partitions it changed (none when all were unchanged). `retired` columns say so in the catalog; None: nobody has looked. `why`:
+    more to say in the audit of DDL."""
     content = claim.content
     if content is None:
         raise ProofError(f"Cannot publish batch {claim.batch_id} of {table.key}: state {claim.state} -> frozen or decided.")
     table = as_staged(table, content)
-    if claim.state == "frozen" and _is_nothing(content) and current_table(edges, table) is None:
-        edges.ledger.batches.commit_unchanged(claim, moves_watermark(claim.range), _files(claim))
+    undecided = claim.state != "decided"
+    if undecided and _is_nothing(content) and current_table(edges, table) is None:
+        edges.ledger.batches.commit_unchanged(claim, moves_watermark(claim.range), _files(claim), held_letters=letters)
         return ()
-    why = f"batch {claim.object_name}"
+    why = f"batch {claim.object_name}{why}"
     shown = ensure_table(edges, table, content.schema, why=why, batch_id=claim.batch_id, retired=retired)
-    if claim.state == "frozen" and not _decide(table, claim, content, shown, edges):
+    if undecided and not _decide(table, claim, content, shown, edges, letters):
         return ()
     for _ in range(TRIES):
         names = edges.ledger.decisions.names_of(claim)
@@ -82,17 +90,17 @@ def publish(table: TableSpec, claim: Claim, edges: Edges, retired: frozenset[str
     )
 
 
-def _decide(table: TableSpec, claim: Claim, content: BatchContent, shown: CatalogTable, edges: Edges) -> bool:
+def _decide(table: TableSpec, claim: Claim, content: BatchContent, shown: CatalogTable, edges: Edges, letters: HeldLetters) -> bool:
     """False when there is nothing to decide (then the batch is committed as unchanged)."""
     schema = TableSchema(shown.columns)
     for _ in range(TRIES):
         plans = build(table, claim, content, schema, edges)
         if not plans:
-            edges.ledger.batches.commit_unchanged(claim, moves_watermark(claim.range), _files(claim))
+            edges.ledger.batches.commit_unchanged(claim, moves_watermark(claim.range), _files(claim), held_letters=letters)
             return False
         refuse_foreign(table, {p.name: p.values for p in plans}, edges)
         try:
-            edges.ledger.batches.decide(claim, plans)
+            edges.ledger.batches.decide(claim, plans, letters)
         except ConflictError:
             continue
         return True

@@ -261,7 +261,9 @@ class _Span:
         )  # fmt: skip
         try:
             actions = plan_privacy(reading.schema.names, table.privacy)
-            drift, self.plan = staging_plan(table, current, privacy_schema(reading.schema, actions))
+            drift, self.plan = staging_plan(
+                table, current, privacy_schema(reading.schema, actions), edges.ledger.holds.approvals(table.key)
+            )
             if drift.hold:
                 what = "; ".join(str(change) for change in drift.hold)
                 raise DriftHeldError(

@@ -173,9 +173,7 @@ def _period(table: TableSpec, key: str, period_of: PeriodOf) -> Period:
     return Period(key, _NEVER, _NEVER)
 
 
-def _replay(
-    table: TableSpec, edges: Edges, run: str, period: Period, letters: Sequence[LetterRecord]
-) -> TableResult | None:
+def _replay(table: TableSpec, edges: Edges, run: str, period: Period, letters: Sequence[LetterRecord]) -> TableResult | None:
     sweep_table(table, edges)
     for _ in range(MAX_PLANS):
         try:
@@ -211,9 +209,7 @@ def _perform(table: TableSpec, claim: Claim, period: Period, edges: Edges) -> Ta
     if claim.state == "open":
         try:
             staged = stage(table, claim, period, edges)
-            claim = edges.ledger.batches.freeze(
-                claim, staged.content, staged.dead_letters, edges.lease_seconds, staged.letter_file
-            )
+            claim = edges.ledger.batches.freeze(claim, staged.content, staged.dead_letters, edges.lease_seconds, staged.letter_file)
         except BaseException:
             edges.ledger.batches.abandon(claim)
             raise

@@ -18,7 +18,13 @@ WRITE, HOLD, DRIFT, TELLS_NOTHING = "staged.write", "staged.hold", "staged.drift
 """Keys among the content's traits; the source's own have no dot."""
 
 
-def staged_traits(traits: Mapping[str, str], table: TableSpec, drift: DriftPlan, *, tells_nothing: bool = False) -> dict[str, str]:
+BEHIND = {"reason": "queue", "why": "an earlier batch of the table waits for a decision"}
+"""Why a batch without a drift of its own waits."""
+
+
+def staged_traits(
+    traits: Mapping[str, str], table: TableSpec, drift: DriftPlan, *, waits: bool, tells_nothing: bool = False
+) -> dict[str, str]:
     """The source's traits, the write rules of this moment, what was decided about drift and, when it is to be held, why.
     `tells_nothing`: no row of files that declare nothing was read, so the columns are not what the source shows."""
     marks = {WRITE: table.write.model_dump_json(by_alias=True)}
@@ -27,11 +33,21 @@ def staged_traits(traits: Mapping[str, str], table: TableSpec, drift: DriftPlan,
         marks[DRIFT] = json.dumps(plan)
     if tells_nothing:
         marks[TELLS_NOTHING] = "yes"
-    if drift.hold:
-        changes = [change.to_json() for change in drift.hold]
-        why = "; ".join(str(change) for change in drift.hold)
-        marks[HOLD] = json.dumps({"reason": "drift", "why": why, "changes": changes, "table_schema": drift.assumes})
+    if waits:
+        marks[HOLD] = json.dumps(drift_reason(drift) if drift.hold else BEHIND)
     return {**traits, **marks}
+
+
+def drift_reason(drift: DriftPlan) -> dict[str, Any]:
+    """What a person has to decide about."""
+    changes = [change.to_json() for change in drift.hold]
+    why = "; ".join(str(change) for change in drift.hold)
+    return {"reason": "drift", "why": why, "changes": changes, "table_schema": drift.assumes}
+
+
+def released_traits(content: BatchContent) -> dict[str, str]:
+    """The traits of a batch that waits no more."""
+    return {name: text for name, text in content.traits.items() if name != HOLD}
 
 
 def as_staged(table: TableSpec, content: BatchContent) -> TableSpec:

@@ -14,8 +14,10 @@ from typing import Any
 
 from airflow_dataops.core.errors import ConflictError, DataOpsError, told
 from airflow_dataops.core.spec import PipelineSpec
-from airflow_dataops.core.table_spec import TableSpec, table_spec
-from airflow_dataops.ledger.base import KnownTable, Ledger, LetterRecord, PartitionName
+from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.ledger.base import KnownTable, Ledger, PartitionName
+from airflow_dataops.steps.held import drain
+from airflow_dataops.steps.held import known_table as known_table
 from airflow_dataops.steps.publish import TRIES, against_catalog, finish, project
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.target import current_table
@@ -26,7 +28,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class TableSwept:
     """What was done for one table: batches `finished` (published and committed), `held` (they wait for a person), `left` to
-    the live run that holds them; partitions `projected` because the catalog differed from the decision; directories `expired`.
+    the live run that holds them; of those that waited, `released` (published as was decided) and `rejected`; partitions
+    `projected` because the catalog differed from the decision; directories `expired`.
     """
 
     source_id: str
@@ -36,13 +39,15 @@ class TableSwept:
     left: int = 0
     projected: int = 0
     expired: int = 0
+    released: int = 0
+    rejected: int = 0
     error: str | None = None
     error_code: str | None = None
 
     @property
     def changed(self) -> bool:
         """Whether there was anything to do."""
-        return bool(self.finished or self.held or self.projected or self.expired)
+        return bool(self.finished or self.held or self.projected or self.expired or self.released or self.rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +112,15 @@ def _sweep_known(spec: PipelineSpec, known: KnownTable, edges: Edges) -> TableSw
         return _failed(known, error)
 
 
-def known_table(spec: PipelineSpec, known: KnownTable | LetterRecord) -> TableSpec:
-    """The row narrowed to the table, at the target that the ledger knows: the row may name another one by now."""
-    database, _, name = known.target.partition(".")
-    state_id = known.table_key.partition(":")[0]
-    return replace(table_spec(spec, known.source_table, state_id), database=database, table=name)
-
-
 def _failed(known: KnownTable, error: Exception) -> TableSwept:
     text, code = told(error)
     return TableSwept(known.source_id, known.target, error=text, error_code=code)
 
 
 def sweep_table(table: TableSpec, edges: Edges, *, leave_live: bool = False) -> TableSwept:
-    """Finishes frozen and decided batches in order, then projects partitions with pending marks. `leave_live`: only batches
-    whose lease is over; else all of them, because a run that comes may finish what stands before it."""
+    """Finishes frozen and decided batches in order, then what waited and may go on by now, then projects partitions with pending
+    marks. `leave_live`: only batches whose lease is over; else all of them, because a run that comes may finish what stands
+    before it. A released batch that cannot go on says so in `error` and stops nothing: it keeps its place."""
     finished = held = left = 0
     for record in edges.ledger.batches.unfinished(table.key):
         claim = edges.ledger.batches.adopt(
@@ -132,10 +131,14 @@ def sweep_table(table: TableSpec, edges: Edges, *, leave_live: bool = False) -> 
             continue
         done = finish(table, claim, edges)
         finished, held = finished + (done is not None), held + (done is None)
+    drained = drain(table, edges)
     projected = 0
     if edges.ledger.decisions.marked(table.key) and current_table(edges, table) is not None:
         projected = project_marked(table, edges)
-    return TableSwept(table.source_id, table.name, finished, held, left, projected)
+    return TableSwept(
+        table.source_id, table.name, finished, held + len(drained.asked), left, projected, 0, len(drained.published),
+        len(drained.rejected), drained.error, drained.error_code,
+    )  # fmt: skip
 
 
 def show_standing(table: TableSpec, names: Sequence[PartitionName], edges: Edges) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from airflow_dataops.catalog.base import CatalogTable
+from airflow_dataops.core.approval import Approval, columns_at_work
 from airflow_dataops.core.drift_events import is_retired, retired_comment, unretired_comment
 from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
 from airflow_dataops.core.errors import ConflictError, DriftHeldError, InventoryError
@@ -119,6 +120,17 @@ def required_columns(table: TableSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in named if name))
 
 
+def at_work(table: TableSpec) -> dict[str, str]:
+    """Lake column → what the row does with it, of those whose drift nobody can approve. Keys are only names outside a merge."""
+    merges = table.write.mode == "merge"
+    return columns_at_work(
+        keys=table.write.keys if merges else (),
+        order=table.write.order_by if merges else None,
+        cursor=table.read.cursor if table.read.mode not in ("full", "new_files") else None,
+        partitions=[p.column for p in table.target.partition_by if p.column],
+    )
+
+
 def keys_fix_partition(table: TableSpec) -> bool:
     """Whether a merge's key tells its row's partition. If not (a period, or a column beside the keys), the row may have been in
     another one before, and leaves it (INVENTORY; A21)."""
@@ -143,15 +155,19 @@ def refuse_hidden(table: TableSpec, actions: Mapping[str, str]) -> None:
                 )
 
 
-def plan_table(table: TableSpec, current: CatalogTable | None, observed: TableSchema) -> DriftPlan:
-    """What the observed schema (source names, after privacy) means for the table. InventoryError for what no contract
-    can settle: two names that meet, a column that collides with a partition or standard column."""
+def plan_table(
+    table: TableSpec, current: CatalogTable | None, observed: TableSchema, approved: Collection[Approval] = ()
+) -> DriftPlan:
+    """What the observed schema (source names, after privacy) means for the table, by its contract and what was approved of it.
+    InventoryError for what no contract can settle: two names that meet, a column that collides with a partition or standard
+    column."""
     plan = plan_drift(
         data_schema(current),
         observed,
         table.contract,
         required=required_columns(table),
         reserved=reserved_names(table),
+        approved=approved,
     )
     if plan.refuse:
         what = "; ".join(str(change) for change in plan.refuse)
@@ -161,9 +177,11 @@ def plan_table(table: TableSpec, current: CatalogTable | None, observed: TableSc
     return plan
 
 
-def staging_plan(table: TableSpec, current: CatalogTable | None, observed: TableSchema) -> tuple[DriftPlan, DriftPlan]:
+def staging_plan(
+    table: TableSpec, current: CatalogTable | None, observed: TableSchema, approved: Collection[Approval]
+) -> tuple[DriftPlan, DriftPlan]:
     """`plan_table`, and the plan by which rows are shaped now: the same, or the source's own shape while the drift is held."""
-    drift = plan_table(table, current, observed)
+    drift = plan_table(table, current, observed, approved)
     if not drift.hold:
         return drift, drift
     return drift, plan_drift(None, observed, table.contract.model_copy(update=EVERYTHING_EVOLVES))
@@ -232,7 +250,10 @@ def _evolve(
     edges: Edges, table: TableSpec, current: CatalogTable, typed: tuple[Column, ...], retired: Collection[str] | None
 ) -> CatalogTable:
     wanted = TableSchema(tuple(c for c in typed if c.name not in STANDARD_COLUMNS))
-    plan = plan_drift(data_schema(current), wanted, table.contract.model_copy(update=EVERYTHING_EVOLVES))
+    contract = table.contract.model_copy(update=EVERYTHING_EVOLVES)
+    plan = plan_drift(data_schema(current), wanted, contract)
+    if plan.hold:  # an approved retype is asked for in this rare case only
+        plan = plan_drift(data_schema(current), wanted, contract, approved=edges.ledger.holds.approvals(table.key))
     if plan.hold or plan.refuse:
         what = "; ".join(str(c) for c in (*plan.hold, *plan.refuse))
         raise DriftHeldError(

@@ -32,7 +32,8 @@ def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimReq
     try:
         actions = plan_privacy(reading.schema.names, table.privacy)
         refuse_hidden(table, actions)
-        drift, plan = staging_plan(table, current_table(edges, table), privacy_schema(reading.schema, actions))
+        observed, approved = privacy_schema(reading.schema, actions), edges.ledger.holds.approvals(table.key)
+        drift, plan = staging_plan(table, current_table(edges, table), observed, approved)
         known: KnownRows | None = None
         fresh = Fingerprint.EMPTY
         for batch in reading:

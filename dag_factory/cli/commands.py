@@ -77,8 +77,12 @@ _AIRFLOW = (
 )
 _LETTERS = Parameter("what", "argument", "a source, as <domain>.<name>, or numbers of letters", required=True, many=True)
 _REASON = Parameter("reason", "option", "only letters with this reason, for example ragged_row", metavar="CODE")
+_DRIFT = Parameter("drift", "argument", "the id of the drift, as `drift list` shows it", required=True)
+_BY = Parameter("by", "option", "who decides; your login without", metavar="NAME")
 GROUPS = {
     "dead-letters": "Records that could not go on: what they were, and what becomes of them.",
+
+    "drift": "Held drift: what waits, why, and who decided what.",
     "fleet": "Many DAGs at once, through Airflow's REST API.",
     "partitions": "The partitions of one lake table: catalog against ledger against lake.",
 }
@@ -138,6 +142,42 @@ COMMANDS: tuple[Command, ...] = (
             *SYSTEM,
             JSON,
         ),
+    ),
+    Command(
+        "drift list",
+        "Show the drift that waits for somebody's answer, and what waits behind it.",
+        "dag_factory.cli.drift:list_",
+        (
+            _source(required=False),
+            Parameter("decided", "flag", "also what is decided and done", default=False),
+            INVENTORY,
+            LEDGER,
+            JSON,
+        ),
+    ),
+    Command(
+        "drift show",
+        "Show one drift: its changes, what waits for it, who may decide.",
+        "dag_factory.cli.drift:show",
+        (_DRIFT, INVENTORY, LEDGER, JSON),
+    ),
+    Command(
+        "drift approve",
+        "Approve a drift: the table changes, and what was held is published.",
+        "dag_factory.cli.drift:approve",
+        (
+            _DRIFT,
+            Parameter("as_", "option", "new-column: values of another type go as text into a column beside", metavar="HOW"),
+            _BY,
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
+        "drift reject",
+        "Reject a drift: the table stays as it is, and what was held becomes dead letters.",
+        "dag_factory.cli.drift:reject",
+        (_DRIFT, _BY, *SYSTEM, JSON),
     ),
     Command(
         "verify",

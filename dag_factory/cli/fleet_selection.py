@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,17 +101,22 @@ def states_of(context: Context, rows: Sequence[PipelineSpec], rest: AirflowRest)
     ledger = open_ledger(context.settings.ledger)
     try:
         now = time.time()
+        waiting = {(queue.source_id, queue.source_table) for queue in ledger.holds.queues()}
         return {
-            row.id: SourceState(_outcomes(ledger, row), late_tables(row, ledger, now), row.dag_id in failed) for row in rows
+            row.id: SourceState(_outcomes(ledger, row, waiting), late_tables(row, ledger, now), row.dag_id in failed)
+            for row in rows
         }
     finally:
         ledger.close()
 
 
-def _outcomes(ledger: Ledger, row: PipelineSpec) -> dict[str, str]:
+def _outcomes(ledger: Ledger, row: PipelineSpec, waiting: Collection[tuple[str, str]]) -> dict[str, str]:
+    """Of each table the outcome of its last run. `waiting` are those of which something is held now, whatever that run did."""
     found: dict[str, str] = {}
     for entry in ledger.runs.latest(row.id, limit=MOST_OUTCOMES):
         table = str(entry["result"]["source_table"])
         if is_selected(row, table):
-            found.setdefault(table, str(entry["result"]["outcome"]))
+            outcome = str(entry["result"]["outcome"])
+            held = "held" if (row.id, table) in waiting else "loaded" if outcome == "held" else outcome
+            found.setdefault(table, "failed" if outcome == "failed" else held)
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.offset import Scalar, range_to_json, scalar_to_json
 from airflow_dataops.core.profile import Profile
+from dag_factory.cli.drift import queue_json, show_queues
 from dag_factory.cli.report import Code, Context, Report, UsageError, problem
 from dag_factory.cli.source import open_inventory
 from dag_factory.pipeline import unknown_source
@@ -35,6 +36,7 @@ def status(context: Context, source: str | None, limit: int) -> Report:
         batches = ledger.batches.history(source_id=source, limit=limit)
         outcomes = _last_outcomes(ledger, source)
         retired = ledger.sources.records(source)
+        queues = ledger.holds.queues(source)
         if source is not None and not batches and not outcomes and not retired:
             inventory = open_inventory(context)
             if source not in inventory.all_rows:
@@ -42,6 +44,7 @@ def status(context: Context, source: str | None, limit: int) -> Report:
         letters = _letters(ledger, source)
         now = time.time()
         gone = {record.source_id for record in retired if record.state in ("retired", "deleted")}
+        waiting = {f"{queue.source_id}:{queue.source_table}" for queue in queues}
         newest: dict[str, BatchRecord] = {}
         for batch in batches:
             newest.setdefault(f"{batch.source_id}:{batch.source_table}", batch)
@@ -51,9 +54,11 @@ def status(context: Context, source: str | None, limit: int) -> Report:
             watermark = ledger.offsets.watermark(latest.table_key) if latest else None
             profile = ledger.decisions.profiles(latest.table_key) if latest and source is not None else None
             told = {"retired": name.partition(":")[0] in gone, "profile": _profile(profile), "dead_letters": letters.get(name, {})}
-            tables.append(_table(name, latest, outcomes.get(name), watermark, now) | told)
+            one = _table(name, latest, outcomes.get(name), watermark, now) | told
+            tables.append(one if name in waiting else _let_go(one, latest))
     finally:
         ledger.close()
+    retired_tables = {t["table"] for t in tables if t["retired"]}
     problems = tuple(
         problem(
             f"{t['table']}: {t['last_outcome']}. {t['error'] or ''}".strip(), t["error_code"] or t["last_outcome"], table=t["table"]
@@ -61,14 +66,23 @@ def status(context: Context, source: str | None, limit: int) -> Report:
         for t in tables
         if t["last_outcome"] in ("failed", "held") and not t["retired"]
     )
+    named = {p["table"] for p in problems}
+    problems += tuple(
+        problem(f"{queue.source_id}:{queue.source_table}: {queue.batches} batches wait for an answer", "held", table=name)
+        for queue in queues
+        if queue.undecided and (name := f"{queue.source_id}:{queue.source_table}") not in {*named, *retired_tables}
+    )
+    held = [queue_json(queue, now) for queue in queues]
     left = [_retired(record) for record in retired if record.source_id in gone]
 
     def show(console: Console) -> None:
         _show(console, tables, batches, source)
+        show_queues(console, held)
         _show_retired(console, left)
 
+    data = {"source": source, "held": held, "retired": left}
     return Report(
-        data={"source": source, "tables": tables, "batches": [_batch(b) for b in batches], "retired": left},
+        data={**data, "tables": tables, "batches": [_batch(b) for b in batches]},
         problems=problems,
         code=Code.PROBLEMS if problems else Code.GOOD,
         show=show,
@@ -110,6 +124,14 @@ def _table(
         "last_committed_at": _time(committed),
         "lag_seconds": None if reached is None else max(0, round(now - reached)),
     }
+
+
+def _let_go(table: dict[str, Any], newest: BatchRecord | None) -> dict[str, Any]:
+    """Nothing of the table waits: what its last run held was decided since."""
+    if table["last_outcome"] != "held":
+        return table
+    state = newest.state if newest is not None else "committed"
+    return table | {"last_outcome": "rejected" if state == "rejected" else "loaded", "error": None}
 
 
 def _profile(of: Mapping[str, Profile | None] | None) -> dict[str, Any] | None:

@@ -19,11 +19,9 @@ NOT_YET: dict[str, tuple[Any, str]] = {
     "write.deletes": ("ignore", "carrying over deletions. Use `ignore`; a `full` snapshot shows deletions too"),
     "target.format": ("parquet", "Avro files in the lake. Use `parquet`"),
     "target.late": (("merge", "reject"), "a partition of their own for late rows. Use `merge` or `reject`"),
-    "contract.to_string": (("hold", "widen"), "shadow columns. Use `hold` or `widen`"),
     "privacy.mode": ("off", "masking of unclassified columns. Use `off` and explicit `privacy.columns`"),
     "limits.bytes_per_second": (None, "throttling of reads. Remove it"),
     "rules": ((), "row rules. Remove it, or filter in `read.query`"),
-    "approvers": ((), "approvals of held drift. Remove it"),
 }
 """Field → (the one value, or the values, that work today; what is missing and what to do instead)."""
 

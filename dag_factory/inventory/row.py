@@ -153,10 +153,7 @@ def _linted(
 ) -> Iterator[Finding]:
     yield from row_findings(spec, tree, platform)
     yield from table_findings(spec)
-    for finding in refusals(spec):
-        # In the defaults `approvers` are those of new sources, which there are (`dataops_onboard`).
-        if finding.field != "approvers" or _is_own(tree, "approvers"):
-            yield finding
+    yield from refusals(spec)
     if {field.partition(".")[0].partition("[")[0] for field in broken} & {*PARTS, "tables", "kind", "schedule"}:
         return  # what goes with what cannot be told when a side of it is unknown
     told: dict[tuple[str, str], list[str]] = {}
@@ -171,11 +168,6 @@ def _linted(
         # What holds for the row as it is needs no tables named, nor does what an entry itself says.
         about = "" if "" in abouts or field.startswith("tables[") else f" ({abouts[0]})"
         yield Finding(field, message + about, severities[field, message])
-
-
-def _is_own(tree: Tree, field: str) -> bool:
-    origin = origin_of(tree, field)
-    return origin is not None and origin.layer == "row"
 
 
 def layer_problems(layers: Layers, name: str) -> list[Problem]:

@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_dataops.core.approval import Approval
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.ledger import open_ledger
@@ -148,6 +149,34 @@ def test_the_compact_task_writes_small_files_again_and_names_what_fails(
     monkeypatch.setenv("AIRFLOW__DATAOPS__OLD_TYPES", "perhaps")
     with pytest.raises(AirflowFailException, match="rewrite or list"):
         _execute(_dag(spec).get_task("compact"))
+
+
+def test_answered_drift_is_published_by_the_sweep_and_an_old_question_is_told_of_once(
+    shop: Path, webhook: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = _spec(notify=["hook"], contract={"columns": "freeze"})
+    _run(render(spec), AirflowRun())
+    with sqlite3.connect(shop) as db:
+        db.execute("ALTER TABLE orders ADD COLUMN surprise TEXT")
+    _run(render(spec), AirflowRun(run_id="manual__2"))
+    shop.unlink()  # neither the alert nor the release needs the source
+    sweep = _dag(spec).get_task("sweep")
+    _execute(sweep)
+    assert [m["event"] for m in webhook] == ["drift_held"], "a day has not passed"
+    with sqlite3.connect(load_settings().ledger.removeprefix("sqlite:///")) as held:
+        held.execute("UPDATE dataops_hold SET opened_at = opened_at - 86400")
+    for _ in range(2):
+        _execute(sweep)
+    assert [(m["event"], m["tables"]) for m in webhook[1:]] == [("drift_waits", ["shop.orders"])]
+    ledger = open_ledger(load_settings().ledger)
+    (hold,) = ledger.holds.list()
+    assert hold.hold_id in webhook[1]["text"]
+    ledger.holds.decide(hold.hold_id, "approve", "ann", [Approval("column_added", "surprise")])
+    _execute(sweep)
+    assert "1 of the held published and 0 rejected" in capsys.readouterr().out
+    assert [b.state for b in ledger.batches.history() if b.source_table == "orders"] == ["committed", "committed"]
+    assert ledger.holds.queues() == ()
+    ledger.close()
 
 
 def test_a_late_table_is_told_of_once_per_transition(shop: Path, webhook: list[dict[str, Any]]) -> None:

@@ -26,9 +26,10 @@ def test_the_commands_are_those_of_the_contract() -> None:
     assert [name.removeprefix("fleet ") for name in NAMES if name.startswith("fleet ")] == [
         "status", "backfill", "pause", "unpause", "trigger", "cancel", "retry",
     ]  # fmt: skip
+    assert [name.removeprefix("drift ") for name in NAMES if name.startswith("drift ")] == ["list", "show", "approve", "reject"]
 
 
-HELPS = [["--help"], *([*name.split(), "--help"] for name in (*NAMES, "fleet"))]
+HELPS = [["--help"], *([*name.split(), "--help"] for name in (*NAMES, "fleet", "drift"))]
 
 
 @pytest.mark.parametrize("arguments", HELPS, ids=lambda a: " ".join(a))
@@ -58,6 +59,7 @@ GOOD = {
     "discover": ["discover", "shop.db"],
     "run": ["run", "shop.db"],
     "status": ["status"],
+    "drift list": ["drift", "list"],
     "verify": ["verify", "shop.db"],
     "sql": ["sql", "select 1 as one"],
     "import-csv": ["import-csv", "sheet.csv"],

@@ -121,12 +121,6 @@ def test_defaults_that_changed_since_it_was_shown_stop_the_build(desk: Inventory
     assert desk.propose(FORM, tables())["approvers"] == ["bob"]
 
 
-def test_approvers_are_of_the_defaults_only(inventory: Path) -> None:
-    (inventory / "own.yaml").write_text("sources:\n  - {name: a, kind: sql, conn_id: x, owner: o, approvers: [bob]}\n")
-    (found,) = read_inventory(inventory).errors
-    assert (found.field, "not available yet" in found.message) == ("approvers", True)
-
-
 def test_a_source_without_a_table_of_it_is_refused(desk: InventoryDesk, tables: Any) -> None:
     with pytest.raises(InventoryError, match="takes none of the 3 tables"):
         desk.propose({**FORM, "tables": ["nothing"]}, tables())

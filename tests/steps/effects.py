@@ -13,6 +13,7 @@ EFFECTS = {
     "ledger.partitions": {"drop"},
     "ledger.directories": {"register", "forget"},
     "ledger.drift": {"observe", "observe_table", "record_ddl"},
+    "ledger.holds": {"take", "ask", "failed", "reject", "decide"},
     "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
     "ledger.maintenance": {"place", "move", "recolumn", "give_up", "learn", "done"},
@@ -20,7 +21,7 @@ EFFECTS = {
     "lake": {"open_file", "link", "make_directory", "delete_directory"},
     "catalog": {"ensure_database", "create_table", "alter_table", "put_partitions", "drop_partitions"},
 }
-PARTS = ("batches", "decisions", "directories", "partitions", "drift", "maintenance", "offsets", "runs", "dead_letters")
+PARTS = ("batches", "decisions", "directories", "partitions", "drift", "holds", "maintenance", "offsets", "runs", "dead_letters")
 
 
 class Killed(BaseException):

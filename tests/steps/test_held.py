@@ -50,7 +50,7 @@ def test_a_frozen_batch_behind_a_held_one_is_held_by_the_sweep(world: World) -> 
     world.sql("ALTER TABLE orders ADD COLUMN city TEXT", "INSERT INTO orders VALUES (3,'c','Rome')")
     check(world.load(spec, "orders"), "held")
     world.sql("ALTER TABLE orders DROP COLUMN city", "INSERT INTO orders VALUES (4,'d')")
-    dies(world, "ledger.batches.decide", row)
+    dies(world, "ledger.batches.hold", row)
     sweep_table(table_spec(spec, "orders"), world.edges(spec))
     assert states(world, spec) == ["committed", "held", "held"]
     assert ids(world.visible(spec, "orders")) == [1, 2]

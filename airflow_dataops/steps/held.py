@@ -1,0 +1,124 @@
+"""Held drift (DESIGN §5): answers are recorded once, and what they let go is published, or becomes dead letters, in order.
+
+A run of a table, the maintenance and whoever answers drain the same queue: each batch is claimed with an attempt of its own,
+planned again under all that was approved, shaped from its frozen files, proved, and decided in one transaction of the ledger.
+Killed anywhere, the next one begins that batch anew or finishes what was decided.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from airflow_dataops.core.approval import REJECT, plan_approval
+from airflow_dataops.core.drift import change_of_json
+from airflow_dataops.core.errors import DataOpsError, FencedError, InventoryError, ProofError, told
+from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.core.table_spec import TableSpec, table_spec
+from airflow_dataops.ledger.base import Hold, KnownTable, LetterRecord, Release
+from airflow_dataops.steps.publish import publish
+from airflow_dataops.steps.reshape import plan_held, reject, reshape
+from airflow_dataops.steps.run import Edges
+from airflow_dataops.steps.staged_as import as_staged, drift_reason
+from airflow_dataops.steps.target import at_work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Drained:
+    """Batch ids by what became of them; `asked`: ids of questions that arose. `error` is of the first batch that could not go on;
+    it keeps its place, and so do those behind it."""
+
+    published: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    error: str | None = None
+    error_code: str | None = None
+
+
+def known_table(spec: PipelineSpec, known: KnownTable | LetterRecord | Hold) -> TableSpec:
+    """The row narrowed to the table, at the target that the ledger knows: the row may name another one by now."""
+    database, _, name = known.target.partition(".")
+    state_id = known.table_key.partition(":")[0]
+    return replace(table_spec(spec, known.source_table, state_id), database=database, table=name)
+
+
+def refuse_stranger(spec: PipelineSpec, hold: Hold, by: str) -> None:
+    """InventoryError unless this person may decide: anybody may, or only those whom the row names."""
+    if spec.approvers and by not in spec.approvers:
+        raise InventoryError(
+            f"Cannot decide drift {hold.hold_id} of {hold.target}: {by!r} answers -> one of {', '.join(spec.approvers)} "
+            "(`approvers` of the row). Ask one of them, or change the row."
+        )
+
+
+def settle(spec: PipelineSpec, hold: Hold, given: str, by: str, edges: Edges, at: float | None = None) -> tuple[Hold, Drained]:
+    """`answer`, and at once what it lets go."""
+    refuse_stranger(spec, hold, by)
+    table = known_table(spec, hold)
+    decided = answer(table, hold, given, by, edges, at)
+    return decided, drain(table, edges)
+
+
+def answer(table: TableSpec, hold: Hold, given: str, by: str, edges: Edges, at: float | None = None) -> Hold:
+    """Records what somebody decided about a drift: `approve`, `new_column` or `reject`. InventoryError for what cannot be approved,
+    with the reason; ConflictError when somebody else was first. What waits is published by the write rules under which it was
+    staged, so these count beside those of the row."""
+    if given == REJECT:
+        return edges.ledger.holds.decide(hold.hold_id, given, by, at=at)
+    used = at_work(table)
+    for content in edges.ledger.batches.held(table.key):
+        used |= at_work(as_staged(table, content))
+    changes = [change_of_json(change) for change in hold.changes]
+    return edges.ledger.holds.decide(hold.hold_id, given, by, plan_approval(changes, given, used), at)
+
+
+def drain(table: TableSpec, edges: Edges) -> Drained:
+    """Everything of the table's queue that may go on, in order of sequence."""
+    done, tried = Drained(), set[tuple[str, int]]()
+    while True:
+        release = edges.ledger.holds.take(table.key, edges.writer, edges.nonce(), edges.lease_seconds, tried)
+        if release is None:
+            return done
+        claim = release.claim
+        tried.add((claim.batch_id, claim.generation))
+        try:
+            _let_go(table, release, edges, done)
+        except FencedError as error:
+            log.info("a held batch of table %s went on without this attempt: %s", table.name, error)
+        except DataOpsError as error:
+            _could_not(table, release, edges, done, error)
+        except Exception as error:
+            log.exception("a held batch of table %s could not go on", table.name)
+            _could_not(table, release, edges, done, error)
+
+
+def _could_not(table: TableSpec, release: Release, edges: Edges, done: Drained, error: Exception) -> None:
+    text, code = told(error)
+    log.warning("batch %s of table %s stays held: %s", release.claim.object_name, table.name, text)
+    edges.ledger.holds.failed(release.claim, text)
+    if done.error is None:
+        done.error, done.error_code = text, code
+
+
+def _let_go(table: TableSpec, release: Release, edges: Edges, done: Drained) -> None:
+    claim, hold, content = release.claim, release.hold, release.claim.content
+    if content is None:
+        raise ProofError(f"Cannot release batch {claim.object_name} of {table.key}: no content -> frozen content. A defect.")
+    table = as_staged(table, content)
+    if hold is not None and hold.decision == REJECT:
+        accounting, letters, file = reject(table, claim, content, hold.why, edges)
+        edges.ledger.holds.reject(claim, accounting, letters, file)
+        done.rejected += (claim.batch_id,)
+        return
+    plan = plan_held(table, content, edges)
+    if plan.hold:
+        asked = edges.ledger.holds.ask(claim, drift_reason(plan))
+        log.info("batch %s of table %s needs another answer: %s", claim.object_name, table.name, asked)
+        done.asked += (asked,)
+        return
+    shaped = reshape(table, claim, content, plan, edges)
+    why = f", drift {hold.hold_id}: {hold.decision} by {hold.decided_by}" if hold is not None else ""
+    publish(table, replace(claim, content=shaped.content), edges, None, (shaped.dead_letters, shaped.letter_file), why=why)
+    done.published += (claim.batch_id,)
