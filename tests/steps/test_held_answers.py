@@ -338,9 +338,9 @@ def test_c5_an_earlier_attempt_at_a_release_can_do_nothing_more(world: World) ->
     assert len(drained(world, spec).published) == 1
     with pytest.raises(FencedError):
         publish(table, replace(zombie.claim, content=shaped.content), edges)
-    accounting, letters = reject(table, zombie.claim, content, "late", edges)
+    accounting, letters, file = reject(table, zombie.claim, content, "late", edges)
     with pytest.raises(FencedError):
-        edges.ledger.holds.reject(zombie.claim, accounting, letters)
+        edges.ledger.holds.reject(zombie.claim, accounting, letters, file)
     with pytest.raises(FencedError):
         edges.ledger.holds.ask(zombie.claim, {"why": "late", "changes": [{}]})
     assert ids(world.visible(spec, "orders")) == [1, 2, 3]
