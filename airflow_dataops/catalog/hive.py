@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_dataops.catalog import hive_shapes as shapes
 from airflow_dataops.catalog import rules
@@ -25,11 +25,14 @@ from airflow_dataops.core.errors import ConflictError, DataOpsError, InventoryEr
 from airflow_dataops.core.partition_name import parse_partition_name, partition_name
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 NAMES_PER_CALL = 5000
 COLUMNS_PER_CALL = 200_000
 """Each partition comes with its columns: 10,000 partitions of 20 in one answer, 1,000 at least."""
 POINTING_TRIES = 8
+ADDED_PER_CALL = 1000
+"""New partitions. A metastore adds them one after the other in one transaction: 5,000 at once took longer than it answers in."""
 
 _NO_STATS = {"DO_NOT_UPDATE_STATS": "true"}
 """Else every alter lists the table's directory."""
@@ -165,7 +168,7 @@ class HiveCatalog(Catalog):
         return self.get_partitions(database, table, [one for one in values if rules.order_key(one) in wanted])
 
     def put_partitions(self, database: str, table: str, partitions: Sequence[CatalogPartition]) -> None:
-        """Two calls: new partitions are added in one, then all that were there already are swapped in one. Each is all or
+        """New partitions are added, a thousand in a call, then all that were there already are swapped in one. Each call is all or
         nothing; a reader between them sees new partitions beside old ones, never half a partition."""
         raw = self._raw(database, table)
         if raw is None:
@@ -189,9 +192,9 @@ class HiveCatalog(Catalog):
             made.dbName, made.tableName, made.catName = database, table, self._catalog_name()
             (new if there is None else changed).append(made)
         doing = f"put partitions of {database}.{table}"
-        if new:
+        for part in _chunks(new, ADDED_PER_CALL):
             request = WIRE["AddPartitionsRequest"](
-                dbName=database, tblName=table, parts=new, ifNotExists=True, needResult=False, catName=self._catalog_name()
+                dbName=database, tblName=table, parts=part, ifNotExists=True, needResult=False, catName=self._catalog_name()
             )
             self._answer("add_partitions_req", doing, request=request)
         if changed:
@@ -365,8 +368,8 @@ class HiveCatalog(Catalog):
         return self._hive_catalog or None
 
 
-def _chunks(names: Sequence[str], size: int) -> Iterable[list[str]]:
-    return (list(names[at : at + size]) for at in range(0, len(names), size))
+def _chunks(items: Sequence[T], size: int) -> Iterable[list[T]]:
+    return (list(items[at : at + size]) for at in range(0, len(items), size))
 
 
 def _moved(before: CatalogTable, found: str) -> ConflictError:
