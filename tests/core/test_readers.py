@@ -33,7 +33,11 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("written", "shown", "failing"), ROWS, ids=lambda value: str(value))
+def _id(value: object) -> str:
+    return "+".join(sorted(value)) or "none" if isinstance(value, set | frozenset) else str(value)
+
+
+@pytest.mark.parametrize(("written", "shown", "failing"), ROWS, ids=_id)
 def test_who_does_not_read_what(written: pa.DataType, shown: pa.DataType, failing: set[str]) -> None:
     assert fails(written, shown) == failing
 
