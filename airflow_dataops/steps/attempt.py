@@ -103,7 +103,7 @@ class _Attempt(StagedRows):
                 shaper.evidence = RenameEvidence(table, data_schema(current), observed, drift, actions)
             if not drift.hold:
                 refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
-                if table.write.mode == "merge":
+                if table.write.mode == "merge" and not waits:  # behind others the table of today says nothing about a row
                     self.keyed = KeyedRows(table, plan.names)
             self._write(reading, shaper, is_held=bool(drift.hold))
             written = self.deduplicated(shaper)

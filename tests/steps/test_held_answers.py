@@ -184,6 +184,21 @@ def test_c1_a_queue_is_published_in_order(world: World) -> None:
     proved(world, spec)
 
 
+def test_what_sets_back_what_waits_before_it_is_not_left_out_as_unchanged(world: World) -> None:
+    """Without an order column N2 equals the rows of today in full; N1, which is let go first, is what it changes."""
+    spec = world.spec(read={"mode": "full"}, write={"mode": "merge", "keys": ["id"]})
+    world.load(spec, "orders")
+    retype(world, "(1,'x',1)", "(2,'20',1)")
+    check(world.load(spec, "orders", "2024-05-02"), "held", rows_held=2)
+    world.sql("DROP TABLE orders", "CREATE TABLE orders (id INTEGER, n INTEGER, at INTEGER)")
+    world.sql("INSERT INTO orders VALUES (1,10,1),(2,20,1)")
+    check(world.load(spec, "orders", "2024-05-03"), "held", rows_held=2)
+    give(world, spec, "approve")
+    assert len(drained(world, spec).published) == 2
+    assert {r["id"]: r["n"] for r in world.visible(spec, "orders")} == {1: "10", 2: "20"}
+    proved(world, spec)
+
+
 def test_c2_one_answer_and_one_replay(world: World) -> None:
     spec = world.spec(**APPEND)
     world.load(spec, "orders")
