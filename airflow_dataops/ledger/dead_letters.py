@@ -11,7 +11,7 @@ from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.ledger.claims import lock_table
 from airflow_dataops.ledger.dead_letters_base import Expiry, LetterCount, LetterRecord
 from airflow_dataops.ledger.encoding import chunks_of
-from airflow_dataops.ledger.replaying import letter_rows, state_now
+from airflow_dataops.ledger.replaying import letter_rows
 from airflow_dataops.ledger.source_names import called, is_of
 from airflow_dataops.ledger.tables import batch, dead_letter, letter_file, loaded_table
 from airflow_dataops.storage.sql_database import ROWS_PER_STATEMENT, SqlDatabase
@@ -44,7 +44,7 @@ class SqlDeadLetters:
         if table_key is not None:
             query = query.where(dead_letter.c.table_key == table_key)
         if states:
-            query = query.where(state_now().in_(sorted(states)))
+            query = query.where(dead_letter.c.state.in_(sorted(states)))
         if reason is not None:
             query = query.where(dead_letter.c.reason == reason)
         with self._database.read() as connection:
@@ -54,7 +54,7 @@ class SqlDeadLetters:
             return tuple(sorted((_record(row) for row in found), key=lambda letter: -letter.id))
 
     def counts(self, source_id: str | None = None) -> tuple[LetterCount, ...]:
-        state = state_now().label("state_now")
+        state = dead_letter.c.state
         columns = (called(dead_letter.c.source_id), loaded_table.c.source_table, loaded_table.c.target, state)
         query: sa.Select[Any] = (
             sa.select(*columns, sa.func.sum(dead_letter.c.letters), sa.func.sum(dead_letter.c.rows))
@@ -79,7 +79,7 @@ class SqlDeadLetters:
             for table_key in sorted(tables):
                 lock_table(self._database, connection, table_key)
             for some in chunks_of(ids):
-                open_ones = dead_letter.c.id.in_(some) & (state_now() == "open")
+                open_ones = dead_letter.c.id.in_(some) & (dead_letter.c.state == "open")
                 found = connection.execute(sa.select(dead_letter.c.id).where(open_ones)).scalars().all()
                 connection.execute(dead_letter.update().where(dead_letter.c.id.in_(found)).values(changed))
                 discarded += found
@@ -88,7 +88,7 @@ class SqlDeadLetters:
     def unfold(self, entry: LetterRecord, letters: Sequence[DeadLetter]) -> None:
         with self._database.write() as connection:
             lock_table(self._database, connection, entry.table_key)
-            query = sa.select(dead_letter).where(dead_letter.c.id == entry.id, state_now() == "open")
+            query = sa.select(dead_letter).where(dead_letter.c.id == entry.id, dead_letter.c.state == "open")
             row = connection.execute(query).one_or_none()
             if row is None or (row.place, row.letters) != (entry.place, entry.letters):
                 return
@@ -111,7 +111,7 @@ class SqlDeadLetters:
     def expire(self, source_id: str, before: float) -> Expiry:
         now = self._clock()
         of_source = is_of(letter_file.c.source_id, source_id) & letter_file.c.forgotten_at.is_(None)
-        busy = sa.exists().where(dead_letter.c.file == letter_file.c.file, state_now() == "replaying")
+        busy = sa.exists().where(dead_letter.c.file == letter_file.c.file, dead_letter.c.state == "replaying")
         due = of_source & letter_file.c.expired_at.is_(None) & (letter_file.c.begun_at < before) & ~busy
         with self._database.write() as connection:
             tables = sorted(connection.execute(sa.select(letter_file.c.table_key).where(due).distinct()).scalars())
@@ -121,7 +121,7 @@ class SqlDeadLetters:
             unheeded = 0
             for start in range(0, len(files), ROWS_PER_STATEMENT):
                 some = files[start : start + ROWS_PER_STATEMENT]
-                open_ones = dead_letter.c.file.in_(some) & (state_now() == "open")
+                open_ones = dead_letter.c.file.in_(some) & (dead_letter.c.state == "open")
                 unheeded += int(connection.execute(sa.select(sa.func.sum(dead_letter.c.letters)).where(open_ones)).scalar() or 0)
                 expired = {"state": "expired", "changed_at": now, "why": "its retention is over"}
                 connection.execute(dead_letter.update().where(open_ones).values(expired))
@@ -139,7 +139,7 @@ def _entries() -> sa.Select[Any]:
     return (
         sa.select(
             *(dead_letter.c[name] for name in _PLAIN), dead_letter.c.column_name, dead_letter.c.recorded_at,
-            dead_letter.c.last_seen_at, state_now().label("state_now"), called(dead_letter.c.source_id).label("source_now"),
+            dead_letter.c.last_seen_at, dead_letter.c.state, called(dead_letter.c.source_id).label("source_now"),
             batch.c.state.label("batch_state"), batch.c.source_table, batch.c.target, batch.c.period_key,
         )
         .join(
@@ -154,7 +154,7 @@ def _entries() -> sa.Select[Any]:
 def _record(row: sa.Row[Any]) -> LetterRecord:
     last = row.last_seen_at if row.last_seen_at is not None else row.recorded_at
     return LetterRecord(
-        **{name: getattr(row, name) for name in _PLAIN}, column=row.column_name, state=row.state_now, source_id=row.source_now,
+        **{name: getattr(row, name) for name in _PLAIN}, column=row.column_name, state=row.state, source_id=row.source_now,
         batch_state=row.batch_state, source_table=row.source_table, target=row.target, period_key=row.period_key,
         first_seen_at=row.recorded_at, last_seen_at=last,
     )  # fmt: skip

@@ -99,7 +99,7 @@ class DeadLetters(Protocol):
         self, source_id: str | None = None, *, ids: Collection[int] = (), states: Collection[str] = (), reason: str | None = None,
         table_key: str | None = None, limit: int | None = None,
     ) -> tuple[LetterRecord, ...]:  # fmt: skip
-        """Newest first; `ids` alone, when given. A letter whose replay was rejected is open."""
+        """Newest first; `ids` alone, when given. A letter whose replay was rejected is open again."""
         ...
 
     def counts(self, source_id: str | None = None) -> tuple[LetterCount, ...]:

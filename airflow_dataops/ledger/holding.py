@@ -103,6 +103,7 @@ def reject(
         )
     connection.execute(batch.update().where(is_batch(row)).values(accounting=accounting.to_json()))
     replaying.index(connection, now, row, letters, file)
+    replaying.rejected(connection, row)
     end(connection, now, row, "rejected")
 
 

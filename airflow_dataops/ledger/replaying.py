@@ -15,31 +15,18 @@ from airflow_dataops.core.errors import StaleError, StopError
 from airflow_dataops.core.offset import Letters
 from airflow_dataops.ledger.dead_letters_base import NOT_LISTED, LetterFile
 from airflow_dataops.ledger.encoding import chunks_of
-from airflow_dataops.ledger.tables import batch, dead_letter
+from airflow_dataops.ledger.tables import dead_letter
 from airflow_dataops.storage.sql_database import ROWS_PER_STATEMENT
 
 PREVIEW_CHARACTERS = 200
 MESSAGE_CHARACTERS = 500
-
-_replay = batch.alias("replay")
-
-
-def state_now() -> sa.ColumnElement[str]:
-    """The letter's state. One whose replay was rejected is open: nothing of it was published."""
-    rejected = sa.exists().where(
-        _replay.c.table_key == dead_letter.c.table_key,
-        _replay.c.batch_id == dead_letter.c.replay_batch_id,
-        _replay.c.state == "rejected",
-    )
-    return sa.case(((dead_letter.c.state == "replaying") & rejected, "open"), else_=dead_letter.c.state)
-
 
 def check_open(connection: sa.Connection, table_key: str, read: Letters) -> None:
     """StaleError unless all letters of the range are open, with as many attempts as it says."""
     wanted, found = dict(read.letters), {}
     for ids in chunks_of(wanted):
         query = sa.select(dead_letter.c.id, dead_letter.c.attempts).where(
-            dead_letter.c.table_key == table_key, dead_letter.c.id.in_(ids), state_now() == "open"
+            dead_letter.c.table_key == table_key, dead_letter.c.id.in_(ids), dead_letter.c.state == "open"
         )
         found.update({row.id: row.attempts for row in connection.execute(query)})
     if found != wanted:
@@ -111,7 +98,15 @@ def committed(connection: sa.Connection, now: float, row: sa.Row[Any]) -> None:
     elif row.generation > 1:
         earlier = of_table & (dead_letter.c.batch_id == row.batch_id) & (dead_letter.c.generation < row.generation)
         why = {"changed_by": row.run, "changed_at": now, "why": f"batch {row.batch_id} was run again (generation {row.generation})"}
-        connection.execute(dead_letter.update().where(earlier, state_now() == "open").values(state="superseded", **why))
+        connection.execute(dead_letter.update().where(earlier, dead_letter.c.state == "open").values(state="superseded", **why))
+
+
+def rejected(connection: sa.Connection, row: sa.Row[Any]) -> None:
+    """A replay that had to wait is rejected: nothing of it was published. Its letters are open, with one attempt more, so that the
+    next replay of them is another batch."""
+    mine = (dead_letter.c.table_key == row.table_key) & (dead_letter.c.replay_batch_id == row.batch_id)
+    again = {"state": "open", "attempts": dead_letter.c.attempts + 1}
+    connection.execute(dead_letter.update().where(mine, dead_letter.c.state == "replaying").values(again))
 
 
 def masked(raw: bytes) -> str:

@@ -112,16 +112,36 @@ def test_a_batch_that_is_run_again_supersedes_its_open_letters(ledger: Ledger) -
     assert states(ledger) == [("discarded", 1), ("superseded", 1), ("superseded", 1)]
 
 
-def test_a_rejected_replay_leaves_its_letters_open(ledger: Ledger) -> None:
+def rejected_replay(ledger: Ledger, one: int, attempts: int) -> None:
+    """A replay that had to wait behind others, came to a drift of its own, and was rejected."""
+    held_replay(ledger, one, attempts, "replay/ann/1")
+    release = ledger.holds.take(ORDERS, "w", "n0nce3")
+    assert release is not None
+    hold_id = ledger.holds.ask(release.claim, {"why": "drift", "changes": [{"change": "column_added"}]})
+    ledger.holds.decide(hold_id, "reject", "ann")
+    answered = ledger.holds.take(ORDERS, "w", "n0nce4")
+    assert answered is not None
+    ledger.holds.reject(answered.claim, Accounting(rows_read=1, rows_dead_lettered=1), [])
+
+
+def held_replay(ledger: Ledger, one: int, attempts: int, run: str) -> None:
+    claim = ledger.batches.claim(again((one, attempts), run=run))
+    counts = Accounting(rows_read=1, rows_held=1)
+    frozen = ledger.batches.freeze(claim, staged(claim, {MONDAY: 1}, accounting=counts), [])
+    ledger.batches.hold(frozen, {"why": "queue"})
+
+
+def test_the_letters_of_a_rejected_replay_are_open_until_they_are_replayed_again(ledger: Ledger) -> None:
     lost(ledger, 1)
     (one,) = (e.id for e in ledger.dead_letters.find())
-    claim = ledger.batches.claim(again((one, 1)))
-    ledger.batches.freeze(claim, staged(claim, {MONDAY: 1}), [])
-    assert states(ledger) == [("replaying", 1)]
-    with ledger._database.write() as connection:
-        connection.execute(sa.text("UPDATE dataops_batch SET state = 'rejected' WHERE batch_id = :b"), {"b": claim.batch_id})
-    assert states(ledger) == [("open", 1)]
+    rejected_replay(ledger, one, 1)
+    assert states(ledger) == [("open", 2)]
     assert [e.id for e in ledger.dead_letters.find(states=["open"])] == [one]
+    held_replay(ledger, one, 2, "replay/bob/1")
+    assert states(ledger) == [("replaying", 2)], "the second replay waits: nobody else may have its letter"
+    assert ledger.dead_letters.discard([one], "eve", "no order") == ()
+    with pytest.raises(StaleError):
+        ledger.batches.claim(again((one, 2), run="replay/eve/1"))
 
 
 def test_an_entry_that_stands_for_many_is_unfolded_once(ledger: Ledger) -> None:
