@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from airflow_dataops.core.approval import REJECT, plan_approval
 from airflow_dataops.core.drift import change_of_json
 from airflow_dataops.core.errors import DataOpsError, FencedError, InventoryError, ProofError, told
+from airflow_dataops.core.offset import Letters
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.ledger.base import Hold, KnownTable, LetterRecord, Release
@@ -119,6 +120,13 @@ def _let_go(table: TableSpec, release: Release, edges: Edges, done: Drained) -> 
         done.asked += (asked,)
         return
     shaped = reshape(table, claim, content, plan, edges)
+    fail = shaped.content.accounting.rows_dead_lettered - content.accounting.rows_dead_lettered
+    if isinstance(claim.range, Letters) and fail:
+        # Which letter a row came from was known when it was read: as a new letter it would outlive a rerun of its batch.
+        accounting, letters, file = reject(table, claim, content, f"{fail} rows that do not fit the table any more", edges)
+        edges.ledger.holds.reject(claim, accounting, letters, file)
+        done.rejected += (claim.batch_id,)
+        return
     why = f", drift {hold.hold_id}: {hold.decision} by {hold.decided_by}" if hold is not None else ""
     publish(table, replace(claim, content=shaped.content), edges, None, (shaped.dead_letters, shaped.letter_file), why=why)
     done.published += (claim.batch_id,)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_dataops.catalog.base import CatalogTable
+from airflow_dataops.core.approval import Approval
 from airflow_dataops.core.conform import conform
 from airflow_dataops.core.dead_letter import DeadLetter, LetterForm
 from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
@@ -100,7 +101,7 @@ def read_again(
             failed.append(found)
         else:
             rows.append((found, letter))
-    return _under_contract(table, have, _grouped(rows), failed)
+    return _under_contract(table, have, _grouped(rows), failed, edges.ledger.holds.approvals(table.key))
 
 
 def _from_place(entries: Sequence[LetterRecord], edges: Edges) -> Iterator[DeadLetter]:
@@ -190,20 +191,20 @@ def _grouped(rows: Sequence[tuple[pa.RecordBatch, DeadLetter]]) -> list[_Group]:
 
 
 def _under_contract(
-    table: TableSpec, have: TableSchema | None, groups: Sequence[_Group], failed: list[DeadLetter]
+    table: TableSpec, have: TableSchema | None, groups: Sequence[_Group], failed: list[DeadLetter], approved: Sequence[Approval]
 ) -> LettersReading:
-    """The groups under one schema: the table's, as far as its contract lets it grow by them."""
+    """The groups under one schema: the table's, as far as its contract, and what was approved of it, lets it grow by them."""
     schema = have
     for group in groups:
-        schema = _plan(table, schema, group, failed)
+        schema = _plan(table, schema, group, failed, approved)
     final = schema or TableSchema()
-    names = {c.name: c.origin for c in final}
+    names = {c.name: _shown_as(c) for c in final}
     batches: list[Batch] = []
     discarded = 0
     for group in groups:
         if not group.letters:
             continue
-        plan = _drift(table, final, group.records)
+        plan = _drift(table, final, group.records, approved)
         numbers = pa.array([letter.letter for letter in group.letters], pa.int64())
         conformed = conform(group.records, plan, table.contract, source_offsets=numbers)
         by_number = {letter.letter: letter for letter in group.letters}
@@ -214,29 +215,39 @@ def _under_contract(
         values = tuple(d for d in conformed.dead_letters if not d.rows)
         renamed = conformed.records.rename_columns([names[name] for name in conformed.records.schema.names])
         batches += _by_file(renamed, [group.letters[i] for i in kept], values)
-    origin = TableSchema(tuple(Column(c.origin, c.type) for c in final))
+    origin = TableSchema(tuple(Column(_shown_as(c), c.type) for c in final))
     empty = pa.RecordBatch.from_pylist([], origin.to_arrow())
     return LettersReading(origin, [*batches, Batch(empty, tuple(failed))], discarded)
 
 
-def _drift(table: TableSpec, have: TableSchema | None, records: pa.RecordBatch) -> DriftPlan:
+def _drift(table: TableSpec, have: TableSchema | None, records: pa.RecordBatch, approved: Sequence[Approval]) -> DriftPlan:
     needed, reserved = required_columns(table), reserved_names(table)
-    return plan_drift(have, _observed(have, records), table.contract, required=needed, reserved=reserved)
+    observed = _observed(have, records)
+    return plan_drift(have, observed, table.contract, required=needed, reserved=reserved, approved=approved)
+
+
+def _shown_as(column: Column) -> str:
+    """The source's name of a lake column. The text beside a retyped column (`shadow_column`) comes from that column, too, and has
+    only its own."""
+    return column.origin if sanitise(column.origin) == column.name else column.name
 
 
 def _observed(have: TableSchema | None, records: pa.RecordBatch) -> TableSchema:
     """What the source would show if it had the table's other columns as they are: that a record lacks one says nothing."""
     given = {sanitise(f.name) for f in records.schema}
-    others = [Column(c.origin, c.type) for c in have or () if c.name not in given]
+    others = [Column(_shown_as(c), c.type) for c in have or () if c.name not in given]
     return TableSchema((*(Column(f.name, f.type) for f in records.schema), *others))
 
 
-def _plan(table: TableSpec, schema: TableSchema | None, group: _Group, failed: list[DeadLetter]) -> TableSchema | None:
-    """The schema after what the contract applies for this group. Records that it would be held for are taken out of the group."""
-    plan = _drift(table, schema, group.records)
+def _plan(
+    table: TableSpec, schema: TableSchema | None, group: _Group, failed: list[DeadLetter], approved: Sequence[Approval]
+) -> TableSchema | None:
+    """The schema after what the contract, or what was approved, applies for this group. Records that it would be held for are taken
+    out of the group."""
+    plan = _drift(table, schema, group.records, approved)
     if plan.hold or plan.refuse:
         _narrow(schema, group, failed)
-        plan = _drift(table, schema, group.records)
+        plan = _drift(table, schema, group.records, approved)
     if plan.hold or plan.refuse:
         what = "; ".join(str(change) for change in (*plan.hold, *plan.refuse))
         message = f"Cannot replay the record: {what} -> nothing that a person has to decide. A replay never changes a table so."

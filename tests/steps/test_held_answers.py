@@ -19,6 +19,8 @@ from airflow_dataops.steps.held import Drained, answer, drain
 from airflow_dataops.steps.sweep import sweep_table
 from airflow_dataops.steps.verify import verify
 from tests.steps.effects import Killed, Stage, die_at, watch
+from tests.steps.letters import replayed
+from tests.steps.letters import states as letter_states
 from tests.steps.test_load import check
 from tests.steps.world import World, ids
 
@@ -197,6 +199,34 @@ def test_what_sets_back_what_waits_before_it_is_not_left_out_as_unchanged(world:
     assert len(drained(world, spec).published) == 2
     assert {r["id"]: r["n"] for r in world.visible(spec, "orders")} == {1: "10", 2: "20"}
     proved(world, spec)
+
+
+@pytest.mark.parametrize(("given", "asks"), [("approve", False), ("approve", True), ("new_column", False)])
+def test_a_replay_that_waited_and_does_not_fit_any_more_opens_its_letters_again(world: World, given: str, asks: bool) -> None:
+    """No new letter comes of it: that one would outlive a rerun of the first one's batch, and bring its row twice."""
+    lax = {**APPEND, "dead_letters": {"max_share": 1.0}}
+    strict = world.spec(**lax, contract={"columns": "discard_row"})
+    world.load(strict, "orders")
+    world.sql("ALTER TABLE orders ADD COLUMN city TEXT", "INSERT INTO orders VALUES (3,30,2,'Rome')")
+    check(world.load(strict, "orders"), "unchanged", rows_dead_lettered=1)
+    retype(world, "(4,'x',3)")
+    check(world.load(strict, "orders"), "held", rows_held=1)
+    assert [b.outcome for b in replayed(world, world.spec(**lax)).batches] == ["held"]
+    assert letter_states(world) == [("replaying", "contract_columns", 1)]
+    meanwhile = world.spec(**lax, **FREEZE) if asks else world.spec(**APPEND, contract={"columns": "discard_row"})
+    give(world, meanwhile, given)
+    done = drained(world, meanwhile)
+    if asks:
+        assert len(done.asked) == 1
+        give(world, meanwhile, "reject")
+        done = drained(world, meanwhile)
+    assert (len(done.rejected), done.error) == (1, None)
+    assert letter_states(world) == [("open", "contract_columns", 2)]
+    assert ids(world.visible(strict, "orders")) == [1, 2, 4]
+    assert [b.outcome for b in replayed(world, world.spec(**lax), "replay/ann/2").batches] == ["loaded"]
+    assert ids(world.visible(strict, "orders")) == [1, 2, 3, 4]
+    assert [state for state, _, _ in letter_states(world)] == ["replayed"]
+    proved(world, strict)
 
 
 def test_c2_one_answer_and_one_replay(world: World) -> None:
