@@ -38,9 +38,9 @@ def refuse_expired(table: TableSpec, period: Period, now: float) -> None:
         )
 
 
-def _age_of(table: TableSpec, schema: TableSchema, period: Period) -> PartitionAge:
+def _age_of(table: TableSpec, schema: TableSchema, period: Period | None) -> PartitionAge:
     def end(key: str) -> float | None:
-        return period.end.timestamp() if key == period.key else None
+        return period.end.timestamp() if period is not None and key == period.key else None
 
     return partition_age(table.target.partition_by, schema, table.timezone, end)
 
@@ -54,9 +54,9 @@ class Arrivals:
     closed_before: float | None = None
 
     @classmethod
-    def of(cls, table: TableSpec, schema: TableSchema, claimed: OffsetRange, period: Period, now: float) -> Arrivals:
-        """`schema`: the data columns as they are stored. InventoryError when the row asks for one of both, and no partition column
-        tells the time, or the cursor does not."""
+    def of(cls, table: TableSpec, schema: TableSchema, claimed: OffsetRange, period: Period | None, now: float) -> Arrivals:
+        """`schema`: the data columns as they are stored. `period` None: nobody knows it any more. InventoryError when the row asks
+        for one of both, and no partition column tells the time, or the cursor does not."""
         age = _age_of(table, schema, period)
         target = table.target
         asked = {"target.retention_days": target.retention_days is not None, "target.late": target.late == "reject"}

@@ -25,12 +25,13 @@ from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.standards import BATCH_ID, ROW_FINGERPRINT, SOURCE_FILE, SOURCE_OFFSET
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, LetterFile, StagedPartition
+from airflow_dataops.steps.arrivals import Arrivals, late_letters
 from airflow_dataops.steps.build import refuse_mixed
 from airflow_dataops.steps.keys import KeyedRows
 from airflow_dataops.steps.lease import Lease
 from airflow_dataops.steps.letter_file import DeadLetterFile
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.stage import hidden_columns
+from airflow_dataops.steps.stage import PartitionFiles, hidden_columns
 from airflow_dataops.steps.staged_as import released_traits
 from airflow_dataops.steps.staged_rows import Proved, StagedRows
 from airflow_dataops.steps.target import current_table, plan_table
@@ -51,6 +52,7 @@ class Reshaped:
 @dataclass(slots=True)
 class _Counts:
     rows_read: int
+    rows_filtered: int
     rows_deduplicated: int
     rows_unchanged: int
     rows_dead_lettered: int
@@ -84,11 +86,13 @@ class _Reshaping(StagedRows):
         self.content, self.plan = content, plan
         stamped = tuple(c for c in content.schema if c.name in STANDARD_COLUMNS)
         self.schema = TableSchema((*(c for c in plan.schema if not pa.types.is_null(c.type)), *stamped))
+        data = TableSchema(tuple(c for c in self.schema if c.name not in STANDARD_COLUMNS))
+        self.arrivals = Arrivals.of(table, data, claim.range, None, edges.clock())
         before = content.accounting
         in_files = sum(part.rows for part in content.partitions if part.unchanged)
         self.counts = _Counts(
-            before.rows_read, before.rows_deduplicated, before.rows_unchanged - in_files, before.rows_dead_lettered,
-            before.values_discarded,
+            before.rows_read, before.rows_filtered, before.rows_deduplicated, before.rows_unchanged - in_files,
+            before.rows_dead_lettered, before.values_discarded,
         )  # fmt: skip
         self.hidden = {
             plan.names.get(name, name): how
@@ -105,10 +109,7 @@ class _Reshaping(StagedRows):
         self.files = self.place(self.directory)
         try:
             for part in self.content.partitions:
-                self.files.partition(part.values)
-                for rows in frozen_rows(self.content, part, self.edges):
-                    self.store(part.values, self._shaped(rows), self.files)
-                    self.lease.keep()
+                self._let_in(part, self.files)
             self.letters.close()
             written = self.deduplicated(self.counts)
             if not isinstance(self.claim.range, Letters):  # what fails again has been counted before
@@ -118,6 +119,22 @@ class _Reshaping(StagedRows):
             self.abort()
             self.letters.abort()
             raise
+
+    def _let_in(self, part: StagedPartition, files: PartitionFiles) -> None:
+        """One partition: its rows, which waited whole, unless they are older than the row keeps by now, or came too late."""
+        expired, late = self.arrivals.is_expired(part.values), self.arrivals.is_late(part.values)
+        if not expired and not late:
+            files.partition(part.values)
+        for rows in frozen_rows(self.content, part, self.edges):
+            shaped = self._shaped(rows)
+            if expired:
+                self.counts.rows_filtered += shaped.num_rows
+            elif late:
+                self.counts.rows_dead_lettered += shaped.num_rows
+                self.letters.write(late_letters(shaped, {}, self.hidden))
+            else:
+                self.store(part.values, shaped, files)
+            self.lease.keep()
 
     def _shaped(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows of one file's origin under the plan, with their standard columns."""
@@ -141,7 +158,7 @@ class _Reshaping(StagedRows):
             rows_read=self.counts.rows_read,
             rows_written=proved.written,
             rows_unchanged=self.counts.rows_unchanged + proved.unchanged,
-            rows_filtered=self.content.accounting.rows_filtered,
+            rows_filtered=self.counts.rows_filtered,
             rows_deduplicated=self.counts.rows_deduplicated,
             rows_dead_lettered=self.counts.rows_dead_lettered,
             values_discarded=self.counts.values_discarded,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_dataops.steps.held import settle
 from tests.steps.letters import letters, replayed
 from tests.steps.world import World
 
@@ -73,6 +75,34 @@ def test_an_overlap_keeps_partitions_open_for_longer(world: World) -> None:
     world.sql(*LATE)
     assert world.load(spec, "orders", "2024-05-04").accounting.rows_dead_lettered == 0
     assert 3 in ids(world, spec)
+
+
+@pytest.mark.parametrize(("target", "counts", "shown"), [
+    ({"late": "reject"}, {"rows_written": 2, "rows_dead_lettered": 1}, [1, 2, 4, 5]),
+    ({"retention_days": 1}, {"rows_written": 2, "rows_filtered": 1}, [4, 5]),
+])  # fmt: skip
+def test_what_was_held_is_let_in_by_the_same_rules(
+    world: World, target: dict[str, Any], counts: dict[str, int], shown: list[int]
+) -> None:
+    """It was kept whole while it waited."""
+    world.clock = lambda: dt.datetime(2024, 5, 4, 13, tzinfo=dt.UTC).timestamp()
+    loose = row("merge")
+    world.load(world.spec(**loose), "orders")
+    spec = world.spec(**loose | {"target": {"partition_by": [DAY], **target}}, contract={"columns": "freeze"})
+    world.sql("ALTER TABLE orders ADD COLUMN city TEXT", *(text.replace(")", ",'Rome')") for text in LATE))
+    assert world.load(spec, "orders", "2024-05-04").accounting.rows_held == 3
+    edges = world.edges(spec)
+    (hold,) = edges.ledger.holds.list()
+    _, done = settle(spec, hold, "approve", "ann", edges)
+    assert (len(done.published), done.error) == (1, None)
+    (found,) = (r.accounting for r in edges.ledger.batches.history() if r.batch_id == done.published[0])
+    assert found is not None and found.rows_read == found.rows_accounted
+    assert {name: getattr(found, name) for name in counts} == counts
+    assert [n for n in ids(world, spec) if n > 2] == [n for n in shown if n > 2]
+    assert [letter.reason for letter in letters(world)] == (["late"] if "late" in target else [])
+    if "late" in target:
+        assert replayed(world, spec).failed_again == 0
+        assert ids(world, spec) == [1, 2, 3, 4, 5]
 
 
 def test_a_row_that_moves_to_a_closed_partition_stays_where_it_was(world: World) -> None:
