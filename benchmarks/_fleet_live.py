@@ -81,7 +81,7 @@ class LiveFleet:
     def _entry(self, name: str, inventory: Path) -> dict[str, Any]:
         kwargs = {"inventory": str(inventory), "snapshots": str(self.folder / "snapshots"), "refresh_interval": REFRESH_SECONDS}
         # The fleet's own DAGs have ids of their own in every bundle.
-        own = {"maintenance_dag_id": f"maintenance_of_{name}", "onboard_dag_id": None}
+        own = {"maintenance_dag_id": f"maintenance_of_{name}", "onboard_dag_id": None, "approvals_dag_id": None}
         return {"name": name, "classpath": "dag_factory.bundle.InventoryBundle", "kwargs": kwargs | own}
 
     def __enter__(self) -> LiveFleet:

@@ -3,7 +3,7 @@
     from dag_factory.loader import load_dags
     load_dags(globals())  # an Airflow dag per row
 
-and the fleet's own DAG, in a file of its own: `load_maintenance(globals())`.
+and the fleet's own DAGs, each in a file of its own: `load_maintenance(globals())`, `load_approvals(globals())`.
 
 A task builds its own DAG only: reading one row costs the same however large the fleet is. A bad row is left out and its
 neighbours live on: Airflow takes an error in a file as an error of all its DAGs, so the problems are reported from a file of
@@ -21,7 +21,7 @@ from typing import Any
 from airflow_dataops.core.errors import DataOpsError, InventoryError
 from airflow_dataops.settings import load_settings
 from dag_factory.inventory import Inventory, read_inventory
-from dag_factory.plan import MAINTENANCE_DAG_ID, plan_maintenance
+from dag_factory.plan import APPROVALS_DAG_ID, MAINTENANCE_DAG_ID, plan_maintenance
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +46,27 @@ def load_dags(namespace: MutableMapping[str, Any], inventory: str | None = None)
         raise _report(problems)
 
 
-def load_maintenance(namespace: MutableMapping[str, Any], inventory: str | None = None) -> None:
-    """Puts the DAG of maintenance into `namespace`, a module's `globals()`. The inventory is not read here, but by its tasks:
+def load_maintenance(
+    namespace: MutableMapping[str, Any], inventory: str | None = None, approvals_dag_id: str | None = APPROVALS_DAG_ID
+) -> None:
+    """Puts the DAG of maintenance into `namespace`, a module's `globals()`. `approvals_dag_id`: the DAG that asks about held drift,
+    None where there is none. The inventory is not read here, but by its tasks:
     its good rows. InventoryError when the setting `maintenance_schedule` cannot be used."""
     from dag_factory.render import render_maintenance, wanted_dag_id
 
     if wanted_dag_id() in (None, MAINTENANCE_DAG_ID):
         folder = _folder(inventory)
-        plan = plan_maintenance(load_settings().maintenance_schedule)
+        plan = plan_maintenance(load_settings().maintenance_schedule, approvals_dag_id=approvals_dag_id)
         namespace[plan.dag_id] = render_maintenance(plan, lambda: read_inventory(folder))
+
+
+def load_approvals(namespace: MutableMapping[str, Any], inventory: str | None = None) -> None:
+    """Puts the DAG that asks about held drift into `namespace`, a module's `globals()`. The inventory is read by its tasks."""
+    from dag_factory.render import render_approvals, wanted_dag_id
+
+    if wanted_dag_id() in (None, APPROVALS_DAG_ID):
+        folder = _folder(inventory)
+        namespace[APPROVALS_DAG_ID] = render_approvals(lambda: read_inventory(folder))
 
 
 def report_problems(inventory: str | None = None) -> None:

@@ -109,27 +109,31 @@ def _doc(spec: PipelineSpec) -> str:
     return f"{about}\n\n{facts}" if about else facts
 
 
-MAINTENANCE_DAG_ID, ONBOARD_DAG_ID = "dataops_maintenance", "dataops_onboard"
+MAINTENANCE_DAG_ID, ONBOARD_DAG_ID, APPROVALS_DAG_ID = "dataops_maintenance", "dataops_onboard", "dataops_approvals"
 MAINTENANCE_TIMEOUT_SECONDS = 3600
 MAINTENANCE_DOC = (
     "Every table of the inventory that is not at rest: what a dead run left decided or proved is finished, readers are shown "
     "what is decided, replaced directories are deleted after their grace; partitions older than `target.retention_days` are "
     "dropped. The columns of old partitions follow their table, and small or outdated files are written again. And whoever a row "
-    "names in `notify` is told, once, when a table becomes older than `freshness_seconds`. No source has to be up."
+    "names in `notify` is told, once, when a table becomes older than `freshness_seconds`. For held drift that "
+    "nobody was asked about, a run of the DAG of approvals asks. No source has to be up."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenancePlan:
-    """The fleet's DAG of maintenance. `schedule` None: by hand only."""
+    """The fleet's DAG of maintenance. `schedule` None: by hand only. `approvals_dag_id` None: no DAG asks about held drift."""
 
     schedule: str | None
     dag_id: str = MAINTENANCE_DAG_ID
+    approvals_dag_id: str | None = APPROVALS_DAG_ID
     timeout_seconds: int = MAINTENANCE_TIMEOUT_SECONDS
     doc: str = MAINTENANCE_DOC
 
 
-def plan_maintenance(schedule: str, dag_id: str = MAINTENANCE_DAG_ID) -> MaintenancePlan:
+def plan_maintenance(
+    schedule: str, dag_id: str = MAINTENANCE_DAG_ID, approvals_dag_id: str | None = APPROVALS_DAG_ID
+) -> MaintenancePlan:
     """The plan, from the setting `maintenance_schedule`. InventoryError when it is no cron, preset or `none`."""
     parsed = parse_schedule(schedule)
     if parsed.kind == "continuous":
@@ -137,4 +141,4 @@ def plan_maintenance(schedule: str, dag_id: str = MAINTENANCE_DAG_ID) -> Mainten
             "Cannot use setting [dataops] maintenance_schedule: '@continuous' -> five cron fields, a preset, or none. Without a "
             "pause it would do nothing else but look. Use for example '*/5 * * * *'."
         )
-    return MaintenancePlan(parsed.cron, dag_id)
+    return MaintenancePlan(parsed.cron, dag_id, approvals_dag_id)

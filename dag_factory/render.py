@@ -1,5 +1,5 @@
 """The plan of a row as Airflow's DAG: discover → drift_sync → load (mapped over packs of tables) → verify. And the fleet's own
-DAG of maintenance.
+DAGs of maintenance and of approvals.
 
 The only file of the factory that imports Airflow. Task ids are the names of the steps and never change (DESIGN §2).
 """
@@ -15,6 +15,7 @@ from airflow.sdk import DAG, AssetAlias, get_parsing_context
 
 from airflow_dataops.core.platform import PlatformSpec
 from airflow_dataops.core.spec import PipelineSpec
+from airflow_dataops.operators.approvals import ASK, AnswerOperator, AskOperator, StartQuestionsOperator
 from airflow_dataops.operators.assets import alias_name
 from airflow_dataops.operators.compact import CompactOperator
 from airflow_dataops.operators.discover import DiscoverOperator
@@ -29,7 +30,15 @@ from airflow_dataops.operators.sweep import SweepOperator
 from airflow_dataops.operators.verify import FingerprintOperator
 from airflow_dataops.plugins.timetable import PeriodTimetable
 from dag_factory.inventory import Inventory
-from dag_factory.plan import DagPlan, MaintenancePlan, plan_dag
+from dag_factory.plan import APPROVALS_DAG_ID, DagPlan, MaintenancePlan, plan_dag
+
+MOST_QUESTIONS = 1000
+"""Questions that wait for their answer are runs under way."""
+APPROVALS_DOC = """\
+**What becomes of held drift?** The maintenance starts a run for each question; its id is the drift's. The task `ask` waits for the
+answer without a worker (*Browse, Required Actions*); `answer` publishes what was held, or writes it to the dead letters. An answer
+given by `dataops drift` ends the question, too.
+"""
 
 
 def render(spec: PipelineSpec, platform: PlatformSpec | None = None, *, source_pools: bool = False) -> DAG:
@@ -84,10 +93,7 @@ def render_maintenance(plan: MaintenancePlan, inventory: Callable[[], Inventory]
     """The DAG that sweeps all tables, keeps their files in shape, and judges their freshness. `inventory` is read when a task
     runs, not while this file is parsed."""
 
-    def fleet() -> Fleet:
-        found = inventory()
-        return Fleet(found.rows, found.platform)
-
+    fleet = _fleet_of(inventory)
     # No retries: the next run comes soon, and does the same.
     common: dict[str, Any] = {"owner": "dataops", "retries": 0, "execution_timeout": timedelta(seconds=plan.timeout_seconds)}
     with DAG(
@@ -106,7 +112,40 @@ def render_maintenance(plan: MaintenancePlan, inventory: Callable[[], Inventory]
         ExpireOperator(task_id="expire", fleet=fleet, **common)
         FreshnessOperator(task_id="freshness", fleet=fleet, **common)
         CompactOperator(task_id="compact", fleet=fleet, **common)
+        if plan.approvals_dag_id is not None:
+            StartQuestionsOperator(task_id=ASK, fleet=fleet, approvals_dag_id=plan.approvals_dag_id, **common)
     return dag
+
+
+def render_approvals(inventory: Callable[[], Inventory], dag_id: str = APPROVALS_DAG_ID) -> DAG:
+    """The DAG with a run per question about held drift: ask → answer. `inventory` is read when a task runs."""
+    fleet = _fleet_of(inventory)
+    common: dict[str, Any] = {"owner": "dataops", "retries": 5, "retry_delay": timedelta(seconds=10)}
+    with DAG(
+        dag_id,
+        schedule=None,
+        catchup=False,
+        max_active_runs=MOST_QUESTIONS,
+        is_paused_upon_creation=False,
+        tags=["dataops"],
+        doc_md=APPROVALS_DOC,
+        disable_bundle_versioning=True,  # an answer is about the rows of now
+        auto_register=False,
+    ) as dag:
+        # No `execution_timeout` for the one that waits. Airflow 3.3 may take an answer within the first second for a process that
+        # was killed, and tries the task again.
+        ask = AskOperator(task_id=ASK, fleet=fleet, **common)
+        answer = AnswerOperator(task_id="answer", fleet=fleet, execution_timeout=timedelta(hours=1), **common)
+        ask >> answer
+    return dag
+
+
+def _fleet_of(inventory: Callable[[], Inventory]) -> Callable[[], Fleet]:
+    def fleet() -> Fleet:
+        found = inventory()
+        return Fleet(found.rows, found.platform)
+
+    return fleet
 
 
 def wanted_dag_id() -> str | None:

@@ -148,6 +148,14 @@ class SqlHolds:
     def asked(self, hold_id: str) -> None:
         self._stamp(hold_id, "asked_at")
 
+    def answered(self) -> tuple[Hold, ...]:
+        return self._all(hold.c.decision.is_not(None) & hold.c.asked_at.is_not(None))
+
+    def closed(self, hold_id: str) -> None:
+        with self._database.write() as connection:
+            decided = (hold.c.hold_id == hold_id) & hold.c.decision.is_not(None)
+            connection.execute(hold.update().where(decided).values(asked_at=None))
+
     def overdue(self, older_than_seconds: float) -> tuple[Hold, ...]:
         old = hold.c.opened_at <= self._clock() - older_than_seconds
         return self._all(hold.c.decision.is_(None) & hold.c.told_at.is_(None) & old)

@@ -131,6 +131,14 @@ class Holds(Protocol):
         """*tx* A run was started for it."""
         ...
 
+    def answered(self) -> tuple[Hold, ...]:
+        """Decided ones whose run of the approvals DAG may still be asking."""
+        ...
+
+    def closed(self, hold_id: str) -> None:
+        """*tx* No run asks about it any more."""
+        ...
+
     def overdue(self, older_than_seconds: float) -> tuple[Hold, ...]:
         """Undecided ones that are so old, and of whose age nobody was told."""
         ...

@@ -352,7 +352,8 @@ source_name = sa.Table(
 )
 
 # What a person has to decide about: `question` stands for the table and the held changes, `open_question` is the same until
-# somebody has answered, so that one is open at a time. `asked_at`: when Airflow was told to ask; `told_at`: when its age was told.
+# somebody has answered, so that one is open at a time. `asked_at`: when Airflow was told to ask,
+# empty again when nobody is asked any more; `told_at`: when its age was told.
 hold = sa.Table(
     "dataops_hold",
     metadata,

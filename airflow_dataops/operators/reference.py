@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from airflow_dataops.get_provider_info import get_provider_info
+from airflow_dataops.operators.approvals import AnswerOperator, AskOperator, StartQuestionsOperator
 from airflow_dataops.operators.compact import CompactOperator
 from airflow_dataops.operators.discover import DiscoverOperator
 from airflow_dataops.operators.drift_sync import DriftSyncOperator
@@ -72,8 +73,9 @@ def _operators() -> str:
         MADE,
         "",
         "The factory makes the DAG of a row from these four tasks: `discover` → `drift_sync` → `load` → `verify`. Beside them",
-        "there is one DAG for the whole fleet, `dataops_maintenance`, with the tasks `sweep`, `expire` and `freshness`; the",
-        "setting `maintenance_schedule` says when it runs. The DAG `dataops_onboard` [adds rows by a form](../onboarding.md).",
+        "there is one DAG for the whole fleet, `dataops_maintenance`, with the tasks `sweep`, `expire`, `freshness`, `compact` and",
+        "`ask`; the setting `maintenance_schedule` says when it runs. The DAG `dataops_onboard`",
+        "[adds rows by a form](../onboarding.md), and `dataops_approvals` [asks about held drift](../drift.md#in-airflow).",
         "",
         "## Operators of a row",
         "",
@@ -95,6 +97,7 @@ def _operators() -> str:
     lines += ["## Operators of the fleet", "", inspect.getdoc(FleetOperator) or "", ""]
     of_all: dict[str, type[FleetOperator]] = {
         "sweep": SweepOperator, "expire": ExpireOperator, "freshness": FreshnessOperator, "compact": CompactOperator,
+        "ask": StartQuestionsOperator,
     }  # fmt: skip
     for task_id, of_fleet in of_all.items():
         lines += [f"## {of_fleet.__name__}", "", f"Task `{task_id}`, `{of_fleet.__module__}`.", ""]
@@ -105,6 +108,10 @@ def _operators() -> str:
         "first_run": FirstRunOperator,
     }  # fmt: skip
     for task_id, step in steps.items():
+        lines += [f"## {step.__name__}", "", f"Task `{task_id}`, `{step.__module__}`.", "", inspect.getdoc(step) or "", ""]
+    lines += ["## Operators of approvals", "", "A run of `dataops_approvals` is about one drift, whose id is the run's.", ""]
+    questions: dict[str, type] = {"ask": AskOperator, "answer": AnswerOperator}
+    for task_id, step in questions.items():
         lines += [f"## {step.__name__}", "", f"Task `{task_id}`, `{step.__module__}`.", "", inspect.getdoc(step) or "", ""]
     for helper in (PeriodTimetable, DataOpsNotifier):
         lines += [f"## {helper.__name__}", "", f"`{helper.__module__}`.", "", inspect.getdoc(helper) or "", ""]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from airflow_dataops.core.approval import REJECT, plan_approval
+from airflow_dataops.core.approval import ANSWERS, REJECT, Approval, plan_approval
 from airflow_dataops.core.drift import change_of_json
 from airflow_dataops.core.errors import DataOpsError, FencedError, InventoryError, ProofError, told
 from airflow_dataops.core.offset import Letters
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
-from airflow_dataops.ledger.base import Hold, KnownTable, LetterRecord, Release
+from airflow_dataops.ledger.base import Hold, KnownTable, Ledger, LetterRecord, Release
 from airflow_dataops.steps.publish import publish
 from airflow_dataops.steps.reshape import plan_held, reject, reshape
 from airflow_dataops.steps.run import Edges
@@ -58,21 +58,36 @@ def settle(spec: PipelineSpec, hold: Hold, given: str, by: str, edges: Edges, at
     """`answer`, and at once what it lets go."""
     refuse_stranger(spec, hold, by)
     table = known_table(spec, hold)
-    decided = answer(table, hold, given, by, edges, at)
+    decided = answer(table, hold, given, by, edges.ledger, at)
     return decided, drain(table, edges)
 
 
-def answer(table: TableSpec, hold: Hold, given: str, by: str, edges: Edges, at: float | None = None) -> Hold:
+def answer(table: TableSpec, hold: Hold, given: str, by: str, ledger: Ledger, at: float | None = None) -> Hold:
     """Records what somebody decided about a drift: `approve`, `new_column` or `reject`. InventoryError for what cannot be approved,
-    with the reason; ConflictError when somebody else was first. What waits is published by the write rules under which it was
-    staged, so these count beside those of the row."""
-    if given == REJECT:
-        return edges.ledger.holds.decide(hold.hold_id, given, by, at=at)
+    with the reason; ConflictError when somebody else was first."""
+    approvals = () if given == REJECT else plan_answer(table, hold, given, ledger)
+    return ledger.holds.decide(hold.hold_id, given, by, approvals, at)
+
+
+def plan_answer(table: TableSpec, hold: Hold, given: str, ledger: Ledger) -> tuple[Approval, ...]:
+    """What `approve` or `new_column` would approve. InventoryError for what cannot be approved, with the reason. What waits is
+    published by the write rules under which it was staged, so these count beside those of the row."""
     used = at_work(table)
-    for content in edges.ledger.batches.held(table.key):
+    for content in ledger.batches.held(table.key):
         used |= at_work(as_staged(table, content))
-    changes = [change_of_json(change) for change in hold.changes]
-    return edges.ledger.holds.decide(hold.hold_id, given, by, plan_approval(changes, given, used), at)
+    return plan_approval([change_of_json(change) for change in hold.changes], given, used)
+
+
+def refusals(table: TableSpec, hold: Hold, ledger: Ledger) -> dict[str, str]:
+    """The answers that cannot be given to this question, each with why. `reject` always can."""
+    refused = {}
+    for given in ANSWERS:
+        try:
+            if given != REJECT:
+                plan_answer(table, hold, given, ledger)
+        except InventoryError as error:
+            refused[given] = str(error)
+    return refused
 
 
 def drain(table: TableSpec, edges: Edges) -> Drained:

@@ -33,7 +33,7 @@ from dag_factory.bundle.stores import open_store
 from dag_factory.bundle.units import UnitCache, factory_version
 from dag_factory.bundle.whole import write_whole
 from dag_factory.loader import DAG_PREFIX
-from dag_factory.plan import MAINTENANCE_DAG_ID, ONBOARD_DAG_ID
+from dag_factory.plan import APPROVALS_DAG_ID, MAINTENANCE_DAG_ID, ONBOARD_DAG_ID
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class InventoryBundle(BaseDagBundle):
     :param shards: number of files that the DAGs are spread over. Never change it: every DAG would move.
     :param maintenance_dag_id: the DAG that maintains these rows. Two bundles of one Airflow need two ids.
     :param onboard_dag_id: the DAG that adds rows by a form, likewise; None: there is none.
+    :param approvals_dag_id: the DAG that asks about held drift, likewise; None: there is none, and only `dataops drift` asks.
     """
 
     supports_versioning = True
@@ -77,6 +78,7 @@ class InventoryBundle(BaseDagBundle):
         shards: int = 256,
         maintenance_dag_id: str = MAINTENANCE_DAG_ID,
         onboard_dag_id: str | None = ONBOARD_DAG_ID,
+        approvals_dag_id: str | None = APPROVALS_DAG_ID,
         **kwargs: Any,
     ) -> None:
         known = ("name", "refresh_interval", "version", "view_url_template")
@@ -85,7 +87,9 @@ class InventoryBundle(BaseDagBundle):
         self.inventory, self.conn_id, self.git_ref, self.git_folder = inventory, conn_id, git_ref, git_folder
         self.snapshots_uri, self.snapshots_conn_id, self.shards = snapshots, snapshots_conn_id, shards
         self.keep_days, self._expiry_due = keep_days, 0.0
-        self.maintenance_dag_id, self.onboard_dag_id = maintenance_dag_id, onboard_dag_id
+        self._fleet_dags = {
+            "maintenance_dag_id": maintenance_dag_id, "onboard_dag_id": onboard_dag_id, "approvals_dag_id": approvals_dag_id,
+        }  # fmt: skip
         self._tracking = self.base_dir / TRACKING
         self._state = self.base_dir / "version"
         self._unseen = Unseen(self._tracking, self.base_dir / SEEN)
@@ -94,7 +98,7 @@ class InventoryBundle(BaseDagBundle):
         self._snapshots: Snapshots | None = None
         self._read: Mapping[str, InventoryFile] = {}  # the place's files as last seen
         self._good: Mapping[str, InventoryFile] | None = None  # the files that the compiled rows come from
-        self._files = BundleFiles(shards, maintenance_dag_id, onboard_dag_id)
+        self._files = BundleFiles(shards, maintenance_dag_id, onboard_dag_id, approvals_dag_id)
         self._shown: Files = {}  # what this process last made the watched folder hold
         self._compiled: str | None = None  # the version that `_read` was compiled to
         self._refused: dict[str, Refusal] | None = None  # what that version withholds because Airflow does
@@ -295,8 +299,8 @@ class InventoryBundle(BaseDagBundle):
             raise InventoryError(
                 f"Cannot use shards {self.shards!r} of bundle {self.name}: -> 1 to {MOST_SHARDS}. Correct the bundle."
             )
-        for option, dag_id in (("maintenance_dag_id", self.maintenance_dag_id), ("onboard_dag_id", self.onboard_dag_id)):
-            if dag_id is None and option == "onboard_dag_id":
+        for option, dag_id in self._fleet_dags.items():
+            if dag_id is None and option != "maintenance_dag_id":
                 continue
             if not isinstance(dag_id, str) or not re.fullmatch(r"(?!ingest__)[a-z][a-z0-9_]{0,199}", dag_id):
                 raise InventoryError(

@@ -4,7 +4,7 @@
     shard_0017.json   the rows of that shard, one per line, so that a task reads its own line and no more
     errors/….py       a row, or a file, that cannot be used: raises one error
     errors/….json     its message
-    dataops_maintenance.py, dataops_onboard.py, or named as the options `…_dag_id` say
+    dataops_maintenance.py, dataops_onboard.py, dataops_approvals.py, or named as the options `…_dag_id` say
 
 The shard of a DAG is a checksum of its source's id, so a DAG never moves to another file: Airflow sends a pinned run's task
 to the *current* path of its DAG inside the *pinned* version.
@@ -23,7 +23,7 @@ from dag_factory.bundle.compiled import CompiledFleet
 from dag_factory.bundle.units import RowText
 from dag_factory.inventory.problem import Problem
 from dag_factory.inventory.row import is_id
-from dag_factory.plan import MAINTENANCE_DAG_ID, ONBOARD_DAG_ID
+from dag_factory.plan import APPROVALS_DAG_ID, MAINTENANCE_DAG_ID, ONBOARD_DAG_ID
 
 ERRORS = "errors"
 MOST_ERROR_FILES = 500
@@ -42,7 +42,7 @@ TRACKING = "current"
 _STUB = """\
 # Airflow dags made from the inventory: edit its rows, not this file. Content {content}
 from dag_factory.bundle.shard import {loader}
-{loader}(globals())
+{loader}(globals(){more})
 """
 
 
@@ -71,12 +71,18 @@ class BundleFiles:
     """Makes the files of one bundle; remembers the shards, so that only those whose rows changed are made anew."""
 
     def __init__(
-        self, shards: int, maintenance_dag_id: str = MAINTENANCE_DAG_ID, onboard_dag_id: str | None = ONBOARD_DAG_ID
+        self,
+        shards: int,
+        maintenance_dag_id: str = MAINTENANCE_DAG_ID,
+        onboard_dag_id: str | None = ONBOARD_DAG_ID,
+        approvals_dag_id: str | None = APPROVALS_DAG_ID,
     ) -> None:
         self.shards = shards
-        self.fleet: Files = {f"{maintenance_dag_id}.py": _stub("load_maintenance", "fixed")}
+        self.fleet: Files = {f"{maintenance_dag_id}.py": _stub("load_maintenance", "fixed", f", {approvals_dag_id!r}")}
         if onboard_dag_id is not None:
             self.fleet[f"{onboard_dag_id}.py"] = _stub("load_onboard", "fixed")
+        if approvals_dag_id is not None:
+            self.fleet[f"{approvals_dag_id}.py"] = _stub("load_approvals", "fixed")
         self._known: dict[int, tuple[list[str], Content]] = {}
 
     def make(self, fleet: CompiledFleet) -> Files:
@@ -109,8 +115,8 @@ def _pair(files: Files, name: str, content: Content, loader: str) -> None:
     files[f"{name}.py"] = _stub(loader, content.sha256[:HASH_DIGITS])
 
 
-def _stub(loader: str, content: str) -> Content:
-    return Content.of(_STUB.format(loader=loader, content=content).encode())
+def _stub(loader: str, content: str, more: str = "") -> Content:
+    return Content.of(_STUB.format(loader=loader, content=content, more=more).encode())
 
 
 def error_messages(problems: Sequence[Problem]) -> dict[str, str]:

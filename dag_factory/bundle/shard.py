@@ -59,17 +59,27 @@ def load_shard(namespace: MutableMapping[str, Any]) -> None:
                 note_refusal(watched / REFUSED, row.dag_id, text, error)
 
 
-def load_maintenance(namespace: MutableMapping[str, Any]) -> None:
-    """Puts the fleet's DAG of maintenance into `namespace`; its id is the file's name. Its tasks read the rows of the bundle they
+def load_maintenance(namespace: MutableMapping[str, Any], approvals_dag_id: str | None = None) -> None:
+    """Puts the fleet's DAG of maintenance into `namespace`; its id is the file's name. `approvals_dag_id`: the DAG that asks about
+    held drift of these rows, if there is one. Its tasks read the rows of the bundle they
     run in, and that is always the newest: rows that came after this file was parsed want maintenance too."""
     from dag_factory.render import render_maintenance, wanted_dag_id
 
     file = Path(namespace["__file__"])
     if wanted_dag_id() in (None, file.stem):
-        plan = plan_maintenance(load_settings().maintenance_schedule, file.stem)
+        plan = plan_maintenance(load_settings().maintenance_schedule, file.stem, approvals_dag_id)
         dag = render_maintenance(plan, lambda: read_bundle(file.parent))
         dag.disable_bundle_versioning = True
         namespace[dag.dag_id] = dag
+
+
+def load_approvals(namespace: MutableMapping[str, Any]) -> None:
+    """Puts the DAG that asks about held drift into `namespace`; its id is the file's name. It, too, reads the newest rows."""
+    from dag_factory.render import render_approvals, wanted_dag_id
+
+    file = Path(namespace["__file__"])
+    if wanted_dag_id() in (None, file.stem):
+        namespace[file.stem] = render_approvals(lambda: read_bundle(file.parent), file.stem)
 
 
 def load_onboard(namespace: MutableMapping[str, Any]) -> None:

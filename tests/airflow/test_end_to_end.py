@@ -121,7 +121,7 @@ def a_bad_row_is_one_precise_import_error_and_its_neighbours_live(plain: Bundle,
     ((file, text),) = plain.import_errors().items()
     assert file == "inventory_problems.py"
     assert "plain.wrong.schedule" in text and "'every day'" in text
-    assert plain.active() == {ORDERS, BROKEN, MAINTENANCE, "dataops_onboard"}
+    assert plain.active() == {ORDERS, BROKEN, MAINTENANCE, "dataops_onboard", "dataops_approvals"}
 
 
 def a_click_on_trigger_takes_the_last_complete_period(plain: Bundle, rest: AirflowRest) -> None:
@@ -205,7 +205,7 @@ def the_maintenance_sweeps_every_table_and_judges_freshness(plain: Bundle, rest:
     runs = plain.airflow.ended(MAINTENANCE, 1)
     assert {r["state"] for r in runs} == {"success"}, plain.airflow.task_logs(MAINTENANCE)
     states = {t["task_id"]: t["state"] for t in rest.tasks(MAINTENANCE, run_id)}
-    assert states == dict.fromkeys(("sweep", "expire", "freshness", "compact"), "success")
+    assert states == dict.fromkeys(("sweep", "expire", "freshness", "compact", "ask"), "success")
     # The row was first seen just now, or the table was committed just now: nothing is late.
     assert "seconds ago -> at most" not in plain.airflow.task_logs(MAINTENANCE)
 

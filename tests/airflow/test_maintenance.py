@@ -65,7 +65,7 @@ def test_the_dag_runs_by_the_setting_one_at_a_time_and_reads_no_inventory_while_
     assert (dag.dag_id, dag.max_active_runs, dag.catchup, dag.timetable.expression) == (MAINTENANCE_DAG_ID, 1, False, "*/5 * * * *")
     alone: list[str] = []
     assert {t.task_id: sorted(t.upstream_task_ids) for t in dag.tasks} == {
-        "sweep": alone, "expire": alone, "freshness": alone, "compact": alone,
+        "sweep": alone, "expire": alone, "freshness": alone, "compact": alone, "ask": alone,
     }  # fmt: skip
     monkeypatch.setenv("AIRFLOW__DATAOPS__MAINTENANCE_SCHEDULE", "none")
     load_maintenance(found)

@@ -59,7 +59,10 @@ class Site:
 
     def bundle(self, **options: Any) -> InventoryBundle:
         """The bundle as a new process on the machine of now makes it."""
-        here = {"inventory": str(self.inventory), "snapshots": str(self.snapshots), "name": "inv", "onboard_dag_id": None}
+        here = {
+            "inventory": str(self.inventory), "snapshots": str(self.snapshots), "name": "inv", "onboard_dag_id": None,
+            "approvals_dag_id": None,
+        }  # fmt: skip
         return InventoryBundle(**here | options)
 
 

@@ -121,11 +121,13 @@ def test_an_illegal_id_becomes_no_path_and_no_code(name: str, tmp_path: Path) ->
     made = BundleFiles(16).make(fleet)
     assert len(errors(fleet)) == 1
     for path, content in made.items():
-        assert re.fullmatch(r"shard_\d{4}\.(py|json)|errors/[a-z0-9_]+\.(py|json)|dataops_(maintenance|onboard)\.py", path)
+        ours = r"shard_\d{4}\.(py|json)|errors/[a-z0-9_]+\.(py|json)|dataops_(approvals|maintenance|onboard)\.py"
+        assert re.fullmatch(ours, path)
         if path.endswith(".py"):
             assert re.fullmatch(
                 rb"# Airflow dags made [^\n]+ Content [0-9a-f]{16}\n|"
-                rb"# Airflow dags made [^\n]+\nfrom dag_factory\.bundle\.shard import (\w+)\n\1\(globals\(\)\)\n",
+                rb"# Airflow dags made [^\n]+\nfrom dag_factory\.bundle\.shard import (\w+)\n"
+                rb"\1\(globals\(\)(, 'dataops_approvals')?\)\n",
                 content.data,
             )
 

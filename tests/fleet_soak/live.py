@@ -65,7 +65,10 @@ class LiveProcessor:
 
     def bundle(self, **options: Any) -> dict[str, Any]:
         """The bundle's entry in the configuration."""
-        here = {"inventory": str(self.inventory), "snapshots": str(self.snapshots), "refresh_interval": 1, "onboard_dag_id": None}
+        here = {
+            "inventory": str(self.inventory), "snapshots": str(self.snapshots), "refresh_interval": 1, "onboard_dag_id": None,
+            "approvals_dag_id": None,
+        }  # fmt: skip
         return {"name": BUNDLE, "classpath": CLASSPATH, "kwargs": here | options}
 
     def airflow(self, *words: str) -> str:

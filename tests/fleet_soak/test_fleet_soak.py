@@ -84,8 +84,9 @@ def soaked(folder: Path, server: PostgresServer, *, domains: int, rows_each: int
                 airflow.start()
             if inventory.edits % 20 == 7:  # somebody else compiles at the same moment, to the same snapshots
                 other = InventoryBundle(
-                    name=BUNDLE, inventory=str(airflow.inventory), snapshots=str(airflow.snapshots), onboard_dag_id=None
-                )
+                    name=BUNDLE, inventory=str(airflow.inventory), snapshots=str(airflow.snapshots), onboard_dag_id=None,
+                    approvals_dag_id=None,
+                )  # fmt: skip
                 other.refresh()
             time.sleep(inventory.rng.choice((0.0, 0.1, 0.5)) if seconds < 60 else inventory.rng.choice((0.1, 0.5, 2.0)))
             watched.look()

@@ -240,3 +240,9 @@ def test_who_was_asked_and_told(ledger: Ledger, clock: Clock) -> None:
     assert [h.hold_id for h in ledger.holds.overdue(HOUR)] == [asked.hold_id]
     ledger.holds.told(asked.hold_id)
     assert ledger.holds.overdue(HOUR) == ()
+    ledger.holds.closed(asked.hold_id)
+    assert ledger.holds.answered() == ledger.holds.unasked() == (), "nobody has answered: it stays asked"
+    ledger.holds.decide(asked.hold_id, "approve", "ann")
+    assert [h.hold_id for h in ledger.holds.answered()] == [asked.hold_id]
+    ledger.holds.closed(asked.hold_id)
+    assert ledger.holds.answered() == ledger.holds.unasked() == ()

@@ -1,4 +1,5 @@
-"""Onboarding on a real Airflow, as the page describes it for REST: from submit to a table, with and without a person."""
+"""What people decide in a real Airflow, as the pages describe it for REST: onboarding, from submit to a table, with and without a
+person; and then held drift, which the maintenance asks about."""
 
 from __future__ import annotations
 
@@ -20,14 +21,20 @@ from tests.servers.airflow import AirflowServer, Bundle
 pytestmark = pytest.mark.timeout(900)
 
 DAG = "onboard_here"
+APPROVALS, HELD = "approvals_here", "ingest__onboard_held__db"
+HELD_ROW = """
+sources:
+  - {name: db, kind: sql, conn_id: onboard_db, tables: [parts, bolts], schedule: none, owner: ann, approvers: [admin, bob],
+     contract: {columns: freeze}, target: {database: onboard_held}}
+"""
 ASKED = "# asked for here\ndefaults: {owner: ann, approvers: [admin]}\nsources: []\n"
 
 
 class Deployer:
     """Somebody with a login and no more than HTTP."""
 
-    def __init__(self, airflow: AirflowServer) -> None:
-        self.airflow = airflow
+    def __init__(self, airflow: AirflowServer, dag: str = DAG, asks: str = "approve") -> None:
+        self.airflow, self.dag, self.asks = airflow, dag, asks
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._open = opener.open
         self._token = self._send("POST", "/auth/token", {"username": USER, "password": PASSWORD})["access_token"]
@@ -42,44 +49,45 @@ class Deployer:
             return json.load(answer)
 
     def submit(self, run_id: str, **conf: Any) -> str:
-        self._send("POST", f"/api/v2/dags/{DAG}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        self._send("POST", f"/api/v2/dags/{self.dag}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
         return run_id
 
     def answer(self, run_id: str, option: str) -> None:
         """Again when it is asked again: Airflow 3.3 tries a task once more that is answered while its process still ends."""
 
         def answered() -> bool:
-            if self.states(run_id)["approve"] == "awaiting_input":
+            if self.states(run_id)[self.asks] == "awaiting_input":
                 time.sleep(5)
                 try:
                     self.try_to_answer(run_id, option)
                 except urllib.error.HTTPError as error:
                     if error.code != 409:
                         raise
-            return self.states(run_id)["approve"] in ("success", "skipped", "failed")
+            return self.states(run_id)[self.asks] in ("success", "skipped", "failed")
 
         self.airflow.until(answered, 180)
 
     def try_to_answer(self, run_id: str, option: str) -> None:
-        path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+        path = f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances/{self.asks}/-1/hitlDetails"
         self._send("PATCH", path, {"chosen_options": [option], "params_input": {}})
 
     def mark_success(self, run_id: str, task_id: str) -> None:
-        self._send("PATCH", f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": "success"})
+        self._send("PATCH", f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": "success"})
 
     def question(self, run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._send("GET", f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails")
+        path = f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances/{self.asks}/-1/hitlDetails"
+        found: dict[str, Any] = self._send("GET", path)
         return found
 
     def states(self, run_id: str) -> dict[str, str | None]:
         query = "SELECT task_id, state FROM task_instance WHERE dag_id = ? AND run_id = ?"
-        return dict(self.airflow.rows(query, DAG, run_id))
+        return dict(self.airflow.rows(query, self.dag, run_id))
 
     def until(self, run_id: str, **states: str) -> None:
         self.airflow.until(lambda: states.items() <= self.states(run_id).items(), 180)
 
     def said(self, run_id: str) -> str:
-        logs = self.airflow.task_logs(DAG)
+        logs = self.airflow.task_logs(self.dag)
         return "\n".join(part for part in logs.split("== ") if part.startswith(f"run_id={run_id}/"))
 
 
@@ -202,6 +210,50 @@ def a_request_whose_run_is_over_gives_way(onboard: Bundle, person: Deployer) -> 
     person.until(run, first_run="skipped")
 
 
+def held_drift_is_asked_about_once_and_each_answer_is_carried_out(onboard: Bundle, person: Deployer) -> None:
+    """One of two questions is answered in Airflow; the other one by the command, and then nobody is asked any more."""
+    airflow, rest = onboard.airflow, onboard.airflow.rest()
+    change(onboard, *(f"CREATE TABLE {t} (id INTEGER PRIMARY KEY, name TEXT)" for t in ("parts", "bolts")))
+    change(onboard, "INSERT INTO parts VALUES (1, 'a'), (2, 'b')", "INSERT INTO bolts VALUES (1, 'c')")
+    onboard.write(onboard_held=HELD_ROW)
+    airflow.until(lambda: HELD in onboard.active())
+    rest.trigger(HELD)
+    airflow.ended(HELD, 1)
+    change(onboard, "ALTER TABLE parts ADD COLUMN colour TEXT", "ALTER TABLE bolts ADD COLUMN colour TEXT")
+    rest.trigger(HELD)
+    airflow.ended(HELD, 2)
+    rest.trigger(onboard.maintenance)
+    ids = {d["source_table"]: d["id"] for d in onboard.dataops("drift", "list", "onboard_held.db", code=1)["drifts"]}
+    asker = Deployer(airflow, APPROVALS, "ask")
+    for drift in ids.values():
+        asker.until(drift, ask="awaiting_input")
+    question = asker.question(ids["parts"])
+    assert question["options"] == ["Approve", "Reject"] and [user["id"] for user in question["assigned_users"]] == ["admin", "bob"]
+    assert "new column 'colour'" in question["body"] and "1 batches, 2 rows" in question["body"]
+    with pytest.raises(urllib.error.HTTPError, match="409"):
+        asker.submit(ids["parts"])
+    asker.answer(ids["parts"], "Approve")
+    onboard.dataops("drift", "reject", ids["bolts"], "--by", "bob")
+    asker.until(ids["parts"], answer="success")
+    assert asker.states(ids["bolts"])["ask"] == "awaiting_input"
+    rest.trigger(onboard.maintenance)
+    asker.until(ids["bolts"], ask="success", answer="success")
+    assert "1 batches published" in asker.said(ids["parts"]) and "reject by bob" in asker.said(ids["bolts"])
+    ledger = open_ledger(airflow.settings().ledger)
+    try:
+        holds = [ledger.holds.get(ids[name]) for name in ("parts", "bolts")]
+    finally:
+        ledger.close()
+    told = [hold and (hold.decision, hold.decided_by, hold.batches) for hold in holds]
+    assert told == [("approve", USER, 0), ("reject", "bob", 0)]
+
+
+def change(onboard: Bundle, *statements: str) -> None:
+    with sqlite3.connect(onboard.source) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
 STORY: tuple[Callable[[Bundle, Deployer], None], ...] = (
     a_submitted_form_becomes_a_table,
     what_is_wrong_is_told_by_the_task,
@@ -209,10 +261,11 @@ STORY: tuple[Callable[[Bundle, Deployer], None], ...] = (
     nobody_but_an_approver_can_answer,
     who_discards_builds_nothing_and_frees_the_name,
     a_request_whose_run_is_over_gives_way,
+    held_drift_is_asked_about_once_and_each_answer_is_carried_out,
 )
 
 
-def test_onboarding_on_a_real_airflow(onboard: Bundle, person: Deployer, subtests: pytest.Subtests) -> None:
+def test_people_decide_in_a_real_airflow(onboard: Bundle, person: Deployer, subtests: pytest.Subtests) -> None:
     for step in STORY:
         with subtests.test(step.__name__):
             step(onboard, person)

@@ -73,7 +73,7 @@ def test_a_dag_comes_from_one_file_and_has_one_version(project: Path) -> None:
     with closing(sqlite3.connect(project / ".airflow" / "airflow.db")) as database:
         found = database.execute(query).fetchall()
     rows = ("files__departures", "files__partners", "nyc__flights", "nyc__reference", "nyc__weather")
-    dags = ["dataops_maintenance", "dataops_onboard", *(f"ingest__{row}" for row in rows)]
+    dags = ["dataops_approvals", "dataops_maintenance", "dataops_onboard", *(f"ingest__{row}" for row in rows)]
     assert found == [(dag_id, "inventory", 1) for dag_id in dags]
 
 

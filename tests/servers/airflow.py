@@ -71,6 +71,7 @@ class StoriesAirflow(SampleAirflow):
                     "snapshots": str(self.folder / name / "snapshots"),
                     "maintenance_dag_id": f"maintenance_of_{name}",
                     "onboard_dag_id": "onboard_here" if name == "onboard" else None,
+                    "approvals_dag_id": "approvals_here" if name == "onboard" else None,
                     "refresh_interval": 1,
                 },
             }

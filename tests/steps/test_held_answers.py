@@ -50,7 +50,7 @@ def asked(world: World, spec: Any) -> Hold:
 
 def give(world: World, spec: Any, given: str, by: str = "ann") -> Hold:
     edges = world.edges(spec)
-    return answer(table_spec(spec, "orders"), asked(world, spec), given, by, edges)
+    return answer(table_spec(spec, "orders"), asked(world, spec), given, by, edges.ledger)
 
 
 def drained(world: World, spec: Any) -> Drained:
@@ -289,10 +289,10 @@ def test_another_change_of_a_later_batch_is_another_question(world: World) -> No
     edges = world.edges(spec)
     first, second = edges.ledger.holds.list()
     table = table_spec(spec, "orders")
-    answer(table, first, "approve", "ann", edges)
+    answer(table, first, "approve", "ann", edges.ledger)
     done = drain(table, edges)
     assert (len(done.published), ids(world.visible(spec, "orders"))) == (1, [1, 2, 3])
-    answer(table, second, "approve", "ann", edges)
+    answer(table, second, "approve", "ann", edges.ledger)
     assert len(drain(table, edges).published) == 1
     assert ids(world.visible(spec, "orders")) == [1, 2, 3, 4]
     proved(world, spec)
