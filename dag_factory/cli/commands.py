@@ -231,6 +231,18 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "partitions compact",
+        "Write many small files of a partition as few, and files that engines cannot read any more; columns follow the table.",
+        "dag_factory.cli.partitions_compact:compact",
+        (
+            _TARGET,
+            Parameter("partition", "option", "only this one, for example dt=2024-05-01", metavar="PARTITION"),
+            _DRY_RUN,
+            *SYSTEM,
+            JSON,
+        ),
+    ),
+    Command(
         "dead-letters list",
         "List the records that could not go on, with a masked preview.",
         "dag_factory.cli.dead_letters:list_letters",
@@ -303,18 +315,6 @@ COMMANDS: tuple[Command, ...] = (
         (
             Parameter("file", "argument", "the CSV file; columns are called as fields: name, read.mode, …", required=True),
             Parameter("out", "option", "write this file instead of the terminal; never replaces one", metavar="FILE"),
-            JSON,
-        ),
-    ),
-    Command(
-        "partitions compact",
-        "Write many small files of a partition as few, and files that engines cannot read any more; columns follow the table.",
-        "dag_factory.cli.partitions_compact:compact",
-        (
-            _TARGET,
-            Parameter("partition", "option", "only this one, for example dt=2024-05-01", metavar="PARTITION"),
-            _DRY_RUN,
-            *SYSTEM,
             JSON,
         ),
     ),
