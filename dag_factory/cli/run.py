@@ -88,7 +88,7 @@ def _problems(result: PeriodResult) -> Iterator[dict[str, Any]]:
             yield problem(text, t.error_code or "unexpected", table=t.source_table, retryable=t.retryable, **more)
         elif t.outcome == "held":
             why = t.reason or "its drift needs a decision"
-            text = f"{t.source_table} ({result.period.key}) is held: {why}. Nothing of it was published; see `contract` in its row."
+            text = f"{t.source_table} ({result.period.key}) is held: {why}. Nothing of it was published; see `dataops drift list`."
             yield problem(text, "held", table=t.source_table, **more)
     for target in result.gone.held:
         text = f"{target} ({result.period.key}): its source does not list it any more; see `contract.tables`."
