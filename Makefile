@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 BIN := .venv/bin
 READY := .venv/.ready
 LOCK := requirements.lock
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 # uv brings its own certificates and does not read pip's settings; behind a company's proxy or mirror both must count.
 UV := $(BIN)/uv --quiet $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/cert.pem),--system-certs)
 ifdef PIP_INDEX_URL

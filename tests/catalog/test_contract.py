@@ -37,19 +37,16 @@ def shown(catalog: Catalog, *values: str | None) -> CatalogPartition | None:
 
 
 def read_whole(catalog: Catalog, days: list[tuple[str]]) -> set[int]:
-    """The epochs that a reader sees together. A metastore reads the partitions of one call one after the other, so a write may
-    fall between them (seen once in some thousand reads); what two reads in a row agree on stood so at one moment. Glue changes
-    each partition by itself: there only each of them is seen whole."""
-    last: set[int] | None = None
+    """The epochs that a reader sees together, each at its place. A metastore answers from several reads of its own database, so
+    a write may fall between them (seen once in some thousand reads; even between a partition's place and its parameters); what
+    two reads in a row agree on stood so at one moment. Glue changes each partition by itself: there only each is seen whole."""
+    last: tuple[CatalogPartition, ...] | None = None
     while True:
         found = catalog.get_partitions("sales", "orders", days)
-        assert all(p.location == part(*p.values, place=str(p.epoch)).location for p in found), found
-        if catalog.kind == "glue":
-            return {found[0].epoch}
-        seen = {p.epoch for p in found}
-        if catalog.kind != "hive" or seen == last:
-            return seen
-        last = seen
+        if catalog.kind != "hive" or found == last:
+            assert all(p.location == part(*p.values, place=str(p.epoch)).location for p in found), found
+            return {found[0].epoch} if catalog.kind == "glue" else {p.epoch for p in found}
+        last = found
 
 
 def looks_first(catalog: Catalog) -> bool:

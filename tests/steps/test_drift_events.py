@@ -65,7 +65,8 @@ def test_a_new_column_is_one_event_and_its_ddl_names_it(world: World, path: str)
     assert (event["rows"], event["decision"], event["source_table"], event["target"]) == (2, "applied", "orders", "d.orders")
     batches = world.edges(spec).ledger.batches.history("d.src")
     assert event["batch_id"] == next(b.batch_id for b in batches if b.period_key == "2024-05-02")
-    created, altered = ddl(world, spec)
+    created, altered, cascaded = ddl(world, spec)
+    assert cascaded["statement"] == "cascade_columns"
     assert (created["statement"], created["drift"], created["before"]) == ("create_table", None, None)
     assert (altered["statement"], altered["drift"]) == ("alter_table", event["id"])
     assert set(altered["after"]) - set(altered["before"]) == {"city string"}

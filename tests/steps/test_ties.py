@@ -194,7 +194,7 @@ EVENTS = st.lists(
 
 @example(events=[("tie", 1), ("privacy", "drop"), ("tie", 3), ("load", 0), ("privacy", "keep")])
 @settings(
-    max_examples=int(os.environ.get("TIES_EXAMPLES", 20)),
+    max_examples=int(os.environ.get("TIES_EXAMPLES", 8)),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
