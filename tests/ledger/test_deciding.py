@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from airflow_dataops.core.errors import BusyError, ConflictError, FencedError, StopError
 from airflow_dataops.core.offset import FileIdentity, FileSet
@@ -285,3 +286,14 @@ def test_an_earlier_unfinished_batch_of_the_same_partitions_goes_first(ledger: L
     database = ledger.batches._database  # type: ignore[attr-defined]
     with database.read() as connection, pytest.raises(BusyError, match="before it is open"):
         _check_queue(connection, Row)  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(60)
+def test_many_partitions_where_the_database_thinks_of_few(ledger: Ledger) -> None:
+    """Statistics of a young ledger: a plan by them took 90 s for what takes one (this test would end by its limit)."""
+    load(ledger, asking("b0", "r0", scope="dt=1"), {"dt=1": 1})
+    with ledger.batches._database.write() as connection:  # type: ignore[attr-defined]
+        connection.execute(sa.text("ANALYZE"))
+    names = {f"dt={i:05d}": i for i in range(1203)}
+    load(ledger, asking("b1", "r1", scope=WHOLE_TABLE), names)
+    assert {n: d.rows for n, d in ledger.decisions.current(ORDERS, list(names)).items()} == names
