@@ -23,7 +23,9 @@ from dag_factory.inventory.yaml_nodes import MAX_BYTES
 SETTLED_SECONDS = 2.0
 """A file changed so shortly before it was read may change again within one tick of the file system's clock."""
 PAUSE_SECONDS = 0.02
-PAUSES = 25
+LOOKS_AT_REST = 5
+"""So many looks in a row must see the same: an editor that has emptied a file may be slow in writing it."""
+PAUSES = 50
 TRIES = 5
 TORN = "torn"
 """Stamp of a file that changed while it was read."""
@@ -92,13 +94,14 @@ class FolderPlace:
     def _settled(self, known: Mapping[str, InventoryFile]) -> dict[str, str]:
         """Name → stamp. Editors write a file in several steps (empty it, move it away): what has changed is looked at until it
         stays as it is, or an edit in the middle would remove DAGs for a moment."""
-        stamps = self._stamps()
+        stamps, same = self._stamps(), 1
+        if {name: file.stamp for name, file in known.items()} == stamps:
+            return stamps
         for _ in range(PAUSES):
-            if {name: file.stamp for name, file in known.items()} == stamps:
-                break
             time.sleep(PAUSE_SECONDS)
             before, stamps = stamps, self._stamps()
-            if before == stamps:
+            same = same + 1 if before == stamps else 1
+            if same == LOOKS_AT_REST:
                 break
         return stamps
 

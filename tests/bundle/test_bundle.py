@@ -19,7 +19,7 @@ from dag_factory.bundle import InventoryBundle
 from dag_factory.bundle.airflow_bundle import InventoryBundle as Direct
 from dag_factory.bundle.files import Content
 from dag_factory.bundle.folder import FIRST_LOOK_SECONDS, sync_folder
-from dag_factory.bundle.places import FolderPlace
+from dag_factory.bundle.places import LOOKS_AT_REST, FolderPlace
 from dag_factory.bundle.shard import read_bundle
 from tests.bundle.fleet import Site, active, domain, loaded, row, tree
 from tests.servers.s3 import S3Server
@@ -338,31 +338,21 @@ def test_all_rows_of_a_bundle_are_read_in_order(site: Site) -> None:
     assert active(bundle.path) == {A, B, MAINTENANCE}  # one that is not enabled has no DAG
 
 
-def test_half_a_file_is_never_read(site: Site) -> None:
-    """An editor that empties a file, waits, and writes it: no look in between sees rows removed."""
+@pytest.mark.parametrize("looks", range(1, LOOKS_AT_REST))
+def test_half_a_file_is_never_read(looks: int, site: Site) -> None:
+    """An editor that empties a file, waits for some looks, writes half, waits again: no read in between sees rows removed."""
     file, whole = site.inventory / "sales.yaml", domain(*(row(f"r{n}") for n in range(3)))
-    file.write_text(whole)
-    place, stop, seen = FolderPlace(site.inventory), threading.Event(), set()
+    edits = [edit for text in (whole, "", whole[:40], whole) for edit in (text, *[None] * (looks - 1))]
 
-    def edit() -> None:
-        while not stop.is_set():
-            with file.open("w") as half:
-                time.sleep(0.005)
-                half.write(whole[:40])
-                half.flush()
-                time.sleep(0.005)
-                half.write(whole[40:])
-            time.sleep(0.05)
+    class Edited(FolderPlace):
+        """Somebody works on the file while it is looked at."""
 
-    editor = threading.Thread(target=edit)
-    editor.start()
-    try:
-        for _ in range(40):
-            seen.add(place.read({})["sales.yaml"].data)
-    finally:
-        stop.set()
-        editor.join()
-    assert seen == {whole.encode()}
+        def _stamps(self) -> dict[str, str]:
+            if edits and (text := edits.pop(0)) is not None:
+                file.write_text(text)
+            return super()._stamps()
+
+    assert Edited(site.inventory).read({})["sales.yaml"].data == whole.encode() and not edits
 
 
 def test_a_stamp_that_a_second_edit_could_share_is_not_trusted(site: Site) -> None:
