@@ -13,9 +13,8 @@ import pyarrow as pa
 from airflow_dataops.catalog.base import CatalogPartition, CatalogTable, PartitionValues
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.partition_name import DEFAULT_PARTITION, partition_name
-from airflow_dataops.core.promotion import promote
+from airflow_dataops.core.promotion import is_widening
 from airflow_dataops.core.schema import Column
-from airflow_dataops.core.spec import ContractSpec
 from airflow_dataops.core.types_text import type_to_text
 
 MAX_NAME_CHARACTERS = 128
@@ -27,9 +26,6 @@ MAX_VALUE_CHARACTERS = 256
 MAX_PARTITION_NAME_CHARACTERS = 767
 MAX_VALUES_BYTES = 2000
 """Together: a key of PostgreSQL's index holds 2,704 bytes."""
-
-# Whether a widening was wanted is the contract's business; here it only has to be one.
-_ANY_WIDENING = ContractSpec(date_to_timestamp=True, to_string="widen")
 
 
 def check_database(database: str, location: str) -> None:
@@ -125,12 +121,6 @@ def check_metastore_values(table: CatalogTable, values: Iterable[PartitionValues
                 f"Cannot keep a partition of {table.database}.{table.name}: a value of {longest} characters, a name of "
                 f"{len(name)} -> {MAX_VALUE_CHARACTERS} and {MAX_PARTITION_NAME_CHARACTERS} at most. Partition by a shorter column."
             )
-
-
-def is_widening(old: pa.DataType, new: pa.DataType) -> bool:
-    """Whether every value of the old type is one of the new type (or both are the same)."""
-    promotion = promote(old, new, _ANY_WIDENING)
-    return promotion is not None and type_to_text(promotion.type) == type_to_text(new)
 
 
 def order_key(values: PartitionValues) -> bytes:

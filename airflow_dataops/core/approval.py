@@ -26,15 +26,11 @@ from pyarrow import types as pt
 from airflow_dataops.core.drift import Change, ColumnAdded, ColumnRetyped, RequiredGone, TableCreated, TypeWidened
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.naming import sanitise
-from airflow_dataops.core.promotion import promote
-from airflow_dataops.core.spec import ContractSpec
+from airflow_dataops.core.promotion import LOOSENED, promote
 from airflow_dataops.core.types_text import type_to_text
 
 APPROVE, NEW_COLUMN, REJECT = "approve", "new_column", "reject"
 ANSWERS = (APPROVE, NEW_COLUMN, REJECT)
-
-LOOSENED = ContractSpec(to_string="widen", date_to_timestamp=True)
-"""The contract by which an approved retype is made: all that can be done without losing a value."""
 
 
 @dataclass(frozen=True, slots=True)

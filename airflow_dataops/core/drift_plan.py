@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as pt
 
-from airflow_dataops.core.approval import LOOSENED, Approval
+from airflow_dataops.core.approval import Approval
 from airflow_dataops.core.drift import (
     MAX_COMMENT,
     SHADOW,
@@ -42,7 +42,7 @@ from airflow_dataops.core.drift import (
 )
 from airflow_dataops.core.errors import ConflictError
 from airflow_dataops.core.naming import plan_names, sanitise
-from airflow_dataops.core.promotion import promote
+from airflow_dataops.core.promotion import LOOSENED, promote
 from airflow_dataops.core.renames import RenameSuggestion, suggest_renames
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import ContractSpec

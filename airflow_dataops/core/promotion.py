@@ -27,6 +27,8 @@ from airflow_dataops.core.types_text import type_to_text
 _INT_DIGITS = {pa.int8(): 3, pa.int16(): 5, pa.int32(): 10, pa.int64(): 19}
 _UNITS = ("s", "ms", "us", "ns")
 DEFAULT_CONTRACT = ContractSpec()
+LOOSENED = ContractSpec(to_string="widen", date_to_timestamp=True)
+"""Whatever a contract can allow: a widening by it is one that somebody may have wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ def promote(have: pa.DataType, incoming: pa.DataType, contract: ContractSpec = D
     if joined != have:
         return Promotion(joined, "widen")
     return Promotion(have, "same" if _unordered(mine) == _unordered(theirs) else "narrower")
+
+
+def is_widening(old: pa.DataType, new: pa.DataType) -> bool:
+    """Whether every value of the old type is one of the new type (or both are the same), under the loosest contract."""
+    promotion = promote(old, new, LOOSENED)
+    return promotion is not None and type_to_text(promotion.type) == type_to_text(new)
 
 
 def _join(a: pa.DataType, b: pa.DataType, contract: ContractSpec) -> pa.DataType | None:

@@ -9,13 +9,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from airflow_dataops.catalog.base import CatalogTable
 from airflow_dataops.core.errors import DataOpsError
-from airflow_dataops.core.promotion import promote
+from airflow_dataops.core.promotion import is_widening
 from airflow_dataops.core.schema import TableSchema
-from airflow_dataops.core.spec import ContractSpec
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.core.types_text import type_to_text
 from airflow_dataops.ledger.base import Decision, PartitionName
@@ -28,9 +25,6 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 """Partitions of one decision and one call to the catalog."""
-
-_ANY_WIDENING = ContractSpec(date_to_timestamp=True, to_string="widen")
-"""What was wanted is the contract's business, and done by now."""
 
 FEW = 100
 """As many a run cascades itself; the rest is the maintenance's."""
@@ -59,12 +53,7 @@ def is_behind(shown: TableSchema, table: CatalogTable) -> bool:
     now = {c.name: c.type for c in table.columns}
     if [(c.name, type_to_text(c.type)) for c in shown] == [(name, type_to_text(kind)) for name, kind in now.items()]:
         return False
-    return all(c.name in now and _widens(c.type, now[c.name]) for c in shown)
-
-
-def _widens(old: pa.DataType, new: pa.DataType) -> bool:
-    promotion = promote(old, new, _ANY_WIDENING)
-    return promotion is not None and type_to_text(promotion.type) == type_to_text(new)
+    return all(c.name in now and is_widening(c.type, now[c.name]) for c in shown)
 
 
 def plan_cascade(table: CatalogTable, decisions: Mapping[PartitionName, Decision]) -> CascadePlan:

@@ -12,7 +12,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -149,12 +149,12 @@ def compact_partition(table: TableSpec, plan: CompactionPlan, shown: CatalogTabl
     except DataOpsError as error:
         log.warning("partition %s of %s could not be compacted: %s", plan.decision.name, table.name, error)
         return _not(done, "failed", error)
-    return PartitionCompacted(**{**asdict(done), "files_after": after})
+    return replace(done, files_after=after)
 
 
 def _not(done: PartitionCompacted, outcome: Any, error: DataOpsError) -> PartitionCompacted:
     text, code = told(error)
-    return PartitionCompacted(**{**asdict(done), "outcome": outcome, "error": text, "error_code": code})
+    return replace(done, outcome=outcome, error=text, error_code=code)
 
 
 def apply_compaction(table: TableSpec, plan: CompactionPlan, shown: CatalogTable, edges: Edges) -> int:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from airflow_dataops.core.errors import DataOpsError, ForeignChangeError, told
+from airflow_dataops.core.errors import ForeignChangeError
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.ledger.base import Ledger
+from airflow_dataops.steps.alone import Alone
 from airflow_dataops.steps.run import Edges
 
 log = logging.getLogger(__name__)
@@ -42,15 +43,10 @@ def expire_letters(
         spec = rows.get(source_id)
         if spec is None:  # a retired source keeps its letters: nobody can say how they are reached
             continue
-        try:
-            with opened(spec) as edges:
-                found.append(expire_source(spec, edges))
-        except DataOpsError as error:
-            log.warning("dead letters of %s could not be expired: %s", spec.id, error)
-            found.append(_failed(spec, error))
-        except Exception as error:
-            log.exception("dead letters of %s could not be expired", spec.id)
-            found.append(_failed(spec, error))
+        with Alone(log, f"dead letters of {spec.id} could not be expired") as failed, opened(spec) as edges:
+            found.append(expire_source(spec, edges))
+            continue
+        found.append(LettersExpired(spec.id, **failed.why))
     return tuple(one for one in found if one.files or one.error)
 
 
@@ -77,8 +73,3 @@ def _folder(file: str, edges: Edges) -> str:
             "belongs to something else as well, perhaps to the lake. Give dead letters a place of their own."
         )
     return folder
-
-
-def _failed(spec: PipelineSpec, error: Exception) -> LettersExpired:
-    text, code = told(error)
-    return LettersExpired(spec.id, error=text, error_code=code)

@@ -11,16 +11,17 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from airflow_dataops.catalog.base import CatalogTable
-from airflow_dataops.core.errors import DataOpsError, InventoryError, told
+from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.readers import READERS, Reader, parse_readers
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import FileFacts, KnownTable, Ledger, PartitionName
+from airflow_dataops.steps.alone import Alone
 from airflow_dataops.steps.cascade import cascade
 from airflow_dataops.steps.compact import CompactionPlan, PartitionCompacted, candidates, compact_partition, look
+from airflow_dataops.steps.held import known_table
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.sweep import known_table
 from airflow_dataops.steps.target import current_table
 
 log = logging.getLogger(__name__)
@@ -120,35 +121,20 @@ def maintain(
             by_source.setdefault(known.source_id, []).append(known)
     done: list[TableMaintained] = []
     for source_id, tables in by_source.items():
-        try:
-            with opened(rows[source_id]) as edges:
-                done += [_maintain_known(rows[source_id], known, edges, limits) for known in tables]
-        except DataOpsError as error:
-            log.warning("source %s could not be maintained: %s", source_id, error)
-            done += [_failed(known, error) for known in tables]
-        except Exception as error:
-            log.exception("source %s could not be maintained", source_id)
-            done += [_failed(known, error) for known in tables]
+        with Alone(log, f"source {source_id} could not be maintained") as failed, opened(rows[source_id]) as edges:
+            done += [_maintain_known(rows[source_id], known, edges, limits) for known in tables]
+            continue
+        done += [TableMaintained(known.source_id, known.target, **failed.why) for known in tables]
     return MaintainResult(tuple(done))
 
 
 def _maintain_known(spec: PipelineSpec, known: KnownTable, edges: Edges, limits: Limits) -> TableMaintained:
-    try:
+    with Alone(log, f"table {known.target} could not be maintained") as failed:
         done = maintain_table(known_table(spec, known), edges, limits)
         if not done.more and not done.failed:
             edges.ledger.maintenance.done(known)
         return replace(done, source_id=known.source_id)
-    except DataOpsError as error:
-        log.warning("table %s could not be maintained: %s", known.target, error)
-        return _failed(known, error)
-    except Exception as error:
-        log.exception("table %s could not be maintained", known.target)
-        return _failed(known, error)
-
-
-def _failed(known: KnownTable, error: Exception) -> TableMaintained:
-    text, code = told(error)
-    return TableMaintained(known.source_id, known.target, error=text, error_code=code)
+    return TableMaintained(known.source_id, known.target, **failed.why)
 
 
 def maintain_table(table: TableSpec, edges: Edges, limits: Limits, only: Sequence[PartitionName] | None = None) -> TableMaintained:

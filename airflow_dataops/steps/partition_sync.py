@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_dataops.catalog.base import CatalogPartition
-from airflow_dataops.core.errors import DataOpsError, told
 from airflow_dataops.core.partition_name import partition_name
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import Decision, PartitionRecord
+from airflow_dataops.steps.alone import Alone
 from airflow_dataops.steps.drop_limits import DropLimits
+from airflow_dataops.steps.held import known_table
 from airflow_dataops.steps.publish import OurPlaces
 from airflow_dataops.steps.retention import AT_ONCE, keeps_to
 from airflow_dataops.steps.run import Edges, Progress
-from airflow_dataops.steps.sweep import known_table, project_marked
+from airflow_dataops.steps.sweep import project_marked
 from airflow_dataops.steps.verify import verify_partition
 
 log = logging.getLogger(__name__)
@@ -102,14 +103,12 @@ def partition_sync(
     for known in edges.ledger.tables.of_source(spec.id):
         if not keeps_to(spec, known) or (tables is not None and known.source_table not in tables):
             continue
-        try:
+        with Alone(log, f"partitions of {known.target} could not be repaired") as failed:
             plan = plan_partition_sync(known_table(spec, known), edges, deep=deep)
             check_partition_sync(plan, limits)
             results.append(apply_partition_sync(plan, edges, drop=drop))
-        except DataOpsError as error:
-            log.warning("partitions of %s could not be repaired: %s", known.target, error)
-            text, code = told(error)
-            results.append(PartitionSyncResult(known.target, 0, 0, error=text, error_code=code))
+            continue
+        results.append(PartitionSyncResult(known.target, 0, 0, **failed.why))
     return tuple(results)
 
 
@@ -207,11 +206,7 @@ def _differing(table: TableSpec, found: PartitionFound, edges: Edges) -> list[Pa
     if decision is None or decision.epoch != found.epoch:
         return []  # it moved on meanwhile
     problem = verify_partition(table, decision, edges).problem
-    return [] if problem is None else [_as(found, "differs", problem)]
-
-
-def _as(found: PartitionFound, state: State, detail: str) -> PartitionFound:
-    return PartitionFound(**{**asdict(found), "state": state, "detail": detail})
+    return [] if problem is None else [replace(found, state="differs", detail=problem)]
 
 
 def _undecided(table: TableSpec, edges: Edges) -> Iterator[PartitionFound]:

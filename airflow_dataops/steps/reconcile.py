@@ -6,6 +6,7 @@ singly, in a second pass, to name their keys. Nothing is written.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from airflow_dataops.core.buckets import BucketSums, buckets_of, fitting, placed
-from airflow_dataops.core.errors import DataOpsError, DriftHeldError, ProofError, told
+from airflow_dataops.core.errors import DriftHeldError, ProofError
 from airflow_dataops.core.fingerprint import key_fingerprints, row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.offset import CursorRange, Everything, FileSet, Letters, OffsetRange
@@ -28,10 +29,13 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
 from airflow_dataops.ledger.base import Decision
 from airflow_dataops.sources.base import Batch, ReadRequest, SchemaMoved
+from airflow_dataops.steps.alone import Alone
 from airflow_dataops.steps.attempt import MAX_RESTARTS
 from airflow_dataops.steps.run import Edges, Progress
 from airflow_dataops.steps.shape import Shaper
 from airflow_dataops.steps.target import current_table, data_schema, expected_schema, staging_plan
+
+log = logging.getLogger(__name__)
 
 COLLECTED_ROWS = 200_000
 SHOWN = 20
@@ -112,11 +116,10 @@ def raise_for_differences(source: str, tables: Sequence[TableReconciled]) -> Non
 
 
 def _reconcile(table: TableSpec, edges: Edges) -> TableReconciled:
-    try:
+    with Alone(log, f"table {table.name} could not be compared with its source") as failed:
         spans = tuple(_Span(table, edges, read, decisions).compare() for read, decisions in _spans(table, edges))
-    except DataOpsError as error:
-        return TableReconciled(table.source_table, table.name, error=told(error)[0])
-    return TableReconciled(table.source_table, table.name, spans)
+        return TableReconciled(table.source_table, table.name, spans)
+    return TableReconciled(table.source_table, table.name, error=failed.why["error"])
 
 
 def _spans(table: TableSpec, edges: Edges) -> Iterator[tuple[OffsetRange, list[Decision]]]:

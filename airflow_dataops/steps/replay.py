@@ -23,10 +23,11 @@ from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import NOT_LISTED, WHOLE_TABLE, Claim, ClaimRequest, LetterRecord
 from airflow_dataops.steps.attempt import stage
+from airflow_dataops.steps.held import known_table
 from airflow_dataops.steps.letter_file import read_letters
 from airflow_dataops.steps.publish import finish
 from airflow_dataops.steps.run import Edges, Outcome, Progress, TableResult
-from airflow_dataops.steps.sweep import known_table, sweep_table
+from airflow_dataops.steps.sweep import sweep_table
 from airflow_dataops.steps.target import current_table, table_root
 
 log = logging.getLogger(__name__)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_dataops.core.errors import DataOpsError, InventoryError, told
+from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.partition_age import PartitionAge, PeriodEnd, partition_age, refuse_ageless, retention_floor
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec, TableEntry
 from airflow_dataops.core.table_spec import TableSpec, is_selected, table_spec
 from airflow_dataops.ledger.base import Decision, KnownTable, Ledger, PartitionRecord
+from airflow_dataops.steps.alone import Alone
 from airflow_dataops.steps.drop_limits import DropLimits
+from airflow_dataops.steps.held import known_table
 from airflow_dataops.steps.publish import foreign_partitions
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.sweep import known_table, project_marked
+from airflow_dataops.steps.sweep import project_marked
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +181,7 @@ def _expire_known(
     spec: PipelineSpec, known: KnownTable, ledger: Ledger, opened: Callable[[PipelineSpec], AbstractContextManager[Edges]],
     period_end: Callable[[PipelineSpec], PeriodEnd], limits: DropLimits, now: float,
 ) -> TableExpired | None:  # fmt: skip
-    try:
+    with Alone(log, f"partitions of {known.target} could not be expired") as failed:
         if not keeps_to(spec, known):
             return None
         table = known_table(spec, known)
@@ -191,14 +193,4 @@ def _expire_known(
         check_expiry(plan, limits)
         with opened(spec) as edges:
             return apply_expiry(plan, edges)
-    except DataOpsError as error:
-        log.warning("partitions of %s could not be expired: %s", known.target, error)
-        return _failed(known, error)
-    except Exception as error:
-        log.exception("partitions of %s could not be expired", known.target)
-        return _failed(known, error)
-
-
-def _failed(known: KnownTable, error: Exception) -> TableExpired:
-    text, code = told(error)
-    return replace(TableExpired(known.source_id, known.target), error=text, error_code=code)
+    return TableExpired(known.source_id, known.target, **failed.why)

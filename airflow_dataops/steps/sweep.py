@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from airflow_dataops.core.errors import ConflictError, DataOpsError, told
+from airflow_dataops.core.errors import ConflictError
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import KnownTable, Ledger, PartitionName
-from airflow_dataops.steps.held import drain
-from airflow_dataops.steps.held import known_table as known_table
+from airflow_dataops.steps.alone import Alone
+from airflow_dataops.steps.held import drain, known_table
 from airflow_dataops.steps.publish import TRIES, against_catalog, finish, project
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.target import current_table
@@ -88,33 +88,17 @@ def sweep(
 def _sweep_source(
     spec: PipelineSpec, tables: list[KnownTable], opened: Callable[[PipelineSpec], AbstractContextManager[Edges]]
 ) -> list[TableSwept]:
-    try:
-        with opened(spec) as edges:
-            return [_sweep_known(spec, known, edges) for known in tables]
-    except DataOpsError as error:
-        log.warning("source %s could not be swept: %s", spec.id, error)
-        return [_failed(known, error) for known in tables]
-    except Exception as error:
-        log.exception("source %s could not be swept", spec.id)
-        return [_failed(known, error) for known in tables]
+    with Alone(log, f"source {spec.id} could not be swept") as failed, opened(spec) as edges:
+        return [_sweep_known(spec, known, edges) for known in tables]
+    return [TableSwept(known.source_id, known.target, **failed.why) for known in tables]
 
 
 def _sweep_known(spec: PipelineSpec, known: KnownTable, edges: Edges) -> TableSwept:
-    try:
+    with Alone(log, f"table {known.target} could not be swept") as failed:
         table = known_table(spec, known)
         done = sweep_table(table, edges, leave_live=True)
         return replace(done, expired=expire_table(table, edges))
-    except DataOpsError as error:
-        log.warning("table %s could not be swept: %s", known.target, error)
-        return _failed(known, error)
-    except Exception as error:
-        log.exception("table %s could not be swept", known.target)
-        return _failed(known, error)
-
-
-def _failed(known: KnownTable, error: Exception) -> TableSwept:
-    text, code = told(error)
-    return TableSwept(known.source_id, known.target, error=text, error_code=code)
+    return TableSwept(known.source_id, known.target, **failed.why)
 
 
 def sweep_table(table: TableSpec, edges: Edges, *, leave_live: bool = False) -> TableSwept:

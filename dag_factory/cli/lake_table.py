@@ -22,7 +22,7 @@ def open_lake_table(context: Context, table: str) -> Iterator[tuple[PipelineSpec
     """The row that loads this lake table, the row narrowed to it, and the edges without the source. UsageError without one."""
     from airflow_dataops.ledger import open_ledger
     from airflow_dataops.open_edges import open_edges
-    from airflow_dataops.steps.sweep import known_table
+    from airflow_dataops.steps.held import known_table
 
     ledger = open_ledger(context.settings.ledger)
     try:
