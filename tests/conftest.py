@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.compiled_once import compile_once
+from tests.once import compile_once, migrate_once
 from tests.servers.airflow import AirflowServer
 from tests.servers.glue import GlueServer
 from tests.servers.hive import HiveServer
@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # a missing credential fails at once instead of asking the network
     compile_once()
+    migrate_once()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
