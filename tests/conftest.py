@@ -16,6 +16,7 @@ from tests.once import compile_once, migrate_once
 from tests.servers.airflow import AirflowServer
 from tests.servers.glue import GlueServer
 from tests.servers.hive import HiveServer
+from tests.servers.kafka import KafkaServer
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import RUN_FOLDER
@@ -110,6 +111,12 @@ def s3_server() -> S3Server:
 def hive_server() -> HiveServer:
     """A running Hive Metastore: `.connection(**extra)`, `.new_catalog()` for tables of one's own, `.lake()`."""
     return shared_server(HiveServer)
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> KafkaServer:
+    """A running Kafka broker: `.address`, `.connection()`."""
+    return shared_server(KafkaServer)
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,9 @@ from dag_factory.deployment.settings import SETTINGS
 
 def tables() -> dict[str, str]:
     """Name of a table in docs/deploy.md → its text."""
-    processes = ["| process | does | in `make fleet` |", "|---|---|---|"]
-    processes += [f"| `airflow {' '.join(c.command)}` ({c.name}) | {c.does} | yes |" for c in COMPONENTS]
-    processes += [f"| {s.name}: `{s.image}` | {s.does} | {'yes' if s.local else 'no'} |" for s in SERVERS]
+    processes = ["| process | does |", "|---|---|"]
+    processes += [f"| `airflow {' '.join(c.command)}` ({c.name}) | {c.does} |" for c in COMPONENTS]
+    processes += [f"| {s.name}: `{s.image}` | {s.does} |" for s in SERVERS]
     settings = ["| setting | value | why |", "|---|---|---|"]
     settings += [f"| `[{s.section}] {s.option}` | `{s.value}` | {s.why} |" for s in SETTINGS]
     return {"processes": "\n".join(processes), "settings": "\n".join(settings)}

@@ -25,12 +25,11 @@ class Component:
 @dataclass(frozen=True, slots=True)
 class Server:
     """One server as a container. `ports` are published to this machine only; `health` is a command that succeeds once it serves.
-    `volume` is the folder in it that must outlive it. `local` tells whether `make fleet` starts a process of it, too."""
+    `volume` is the folder in it that must outlive it."""
 
     name: str
     does: str
     image: str
-    local: bool
     environment: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     command: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
@@ -68,25 +67,25 @@ COMPONENTS: tuple[Component, ...] = (
 
 SERVERS: tuple[Server, ...] = (
     Server(
-        "postgres", "Airflow's database and, in a database of its own, the ledger", "postgres:15", local=True,
+        "postgres", "Airflow's database and, in a database of its own, the ledger", "postgres:15",
         environment={"POSTGRES_USER": "airflow", "POSTGRES_PASSWORD": "${POSTGRES_PASSWORD}", "POSTGRES_DB": "airflow"},
         command=("postgres", "-c", "max_connections=300"),
         health=("pg_isready", "--username", "airflow"), volume="/var/lib/postgresql/data",
     ),
     Server(
-        "redis", "the queue between scheduler and workers", "redis:7", local=True,
+        "redis", "the queue between scheduler and workers", "redis:7",
         # What is queued survives a restart of the queue; the scheduler would notice anyway, after minutes.
         command=("redis-server", "--appendonly", "yes", "--requirepass", "${REDIS_PASSWORD}"),
         environment={"REDISCLI_AUTH": "${REDIS_PASSWORD}"},
         health=("redis-cli", "ping"), volume="/data",
     ),
     Server(
-        "s3", "lake, dead letters and snapshots of the inventory", "versity/versitygw:v1.8.0", local=True,
+        "s3", "lake, dead letters and snapshots of the inventory", "versity/versitygw:v1.8.0",
         environment={"ROOT_ACCESS_KEY": "${S3_ACCESS_KEY}", "ROOT_SECRET_KEY": "${S3_SECRET_KEY}"},
         command=("--port", ":7070", "posix", "/data"), ports=(7070,), volume="/data",
     ),
     Server(
-        "kafka", "between acquisition and ingestion, for rows with `transport: kafka`", "apache/kafka:4.1.1", local=False,
+        "kafka", "between acquisition and ingestion, for rows with `transport: kafka`", "apache/kafka:4.3.1",
         environment={
             "KAFKA_NODE_ID": "1", "KAFKA_PROCESS_ROLES": "broker,controller",
             "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093", "KAFKA_ADVERTISED_LISTENERS": "PLAINTEXT://kafka:9092",
@@ -100,7 +99,7 @@ SERVERS: tuple[Server, ...] = (
         volume="/var/lib/kafka/data",
     ),
     Server(
-        "hive-metastore", "tables and partitions for catalogs of kind `hive`", "apache/hive:4.0.1", local=True,
+        "hive-metastore", "tables and partitions for catalogs of kind `hive`", "apache/hive:4.0.1",
         environment={"SERVICE_NAME": "metastore"}, volume="/opt/hive/data",
     ),
 )  # fmt: skip

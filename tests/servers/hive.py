@@ -13,12 +13,10 @@ from airflow_dataops.catalog.hive_wire import WIRE, declare
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import DataOpsError
 from tests.servers.process import (
-    INSTALL,
-    MissingServerError,
     ServerProcess,
-    cache_folder,
     find_program,
     free_port,
+    jars,
     launch,
     new_folder,
     prepare,
@@ -49,7 +47,7 @@ class HiveServer:
     @classmethod
     def start(cls, tls: bool = False, folder: Path | None = None, port: int | None = None) -> HiveServer:
         """`folder` and `port` of one that was killed: it goes on with the same tables."""
-        java, jars = find_program("java"), _jars()
+        java, classes = find_program("java"), f"{jars('hive-metastore', VERSION)}/*"
         new = folder is None
         folder, port = folder or new_folder("hive"), port or free_port()
         certificate = str(folder / "ca.pem") if tls else ""
@@ -58,7 +56,7 @@ class HiveServer:
             derby = f"jdbc:derby:{folder}/metastore_db;create=true"
             prepare(
                 [
-                    java, *_JAVA, "-cp", f"{jars}/*", "sqlline.SqlLine", "-u", derby, "-n", "APP", "-p", "mine",
+                    java, *_JAVA, "-cp", classes, "sqlline.SqlLine", "-u", derby, "-n", "APP", "-p", "mine",
                     "-d", "org.apache.derby.jdbc.EmbeddedDriver", "-f", str(_FILES / "locks.sql"),
                 ],
                 folder,
@@ -68,8 +66,8 @@ class HiveServer:
                 _keys(folder)
             (folder / "metastore-site.xml").write_text(_site(folder, port, derby, tls))
         command = [
-            java, *_JAVA, f"-Dderby.system.home={folder}", f"-Dlog4j2.configurationFile={_FILES}/log4j2.properties",
-            "-cp", f"{folder}:{jars}/*", "org.apache.hadoop.hive.metastore.HiveMetaStore", "-p", str(port),
+            java, *_JAVA, f"-Dderby.system.home={folder}", f"-Dlog4j2.configurationFile={_FILES.parent}/log4j2.properties",
+            "-cp", f"{folder}:{classes}", "org.apache.hadoop.hive.metastore.HiveMetaStore", "-p", str(port),
         ]  # fmt: skip
         calls = MetastoreCalls(MetastoreAddress.of_connection(_connection(port, certificate, {"retries": 0})))
 
@@ -117,16 +115,6 @@ class HiveServer:
 def _connection(port: int, certificate: str, extra: dict[str, Any]) -> Connection:
     tls = {"use_ssl": True, "ssl_ca": certificate} if certificate else {}
     return Connection("hms", "hive_metastore", host="127.0.0.1", port=port, login="tester", extra={**tls, **extra})
-
-
-def _jars() -> Path:
-    jars = cache_folder() / f"hive-metastore-{VERSION}"
-    if not jars.is_dir():
-        raise MissingServerError(
-            f"Cannot start server hive-metastore: {jars} is not there -> the server's jars. The tests run against real servers "
-            f"and are never skipped. Run {INSTALL}."
-        )
-    return jars
 
 
 def _site(folder: Path, port: int, derby: str, tls: bool) -> str:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the tests start: PostgreSQL, MariaDB, Redis, Java (apt, as root), versitygw, an S3 server (go install, into a
-# cache), and a Hive Metastore (its jars with Maven, into the cache).
+# cache), a Hive Metastore and Kafka (their jars with Maven, into the cache).
 # What is there already is kept; a run with nothing to do takes milliseconds. What cannot be installed is named, all at
 # once, and the exit code is 1: a server that is missing must never become a test that is skipped.
 set -euo pipefail
 
 versitygw_version=v1.8.0
 hive_version=4.0.1
+kafka_version=4.3.1
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cache="${DATAOPS_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/airflow-dataops}"
 missing=()
@@ -23,8 +24,9 @@ packages=()
 { have mariadb-install-db && have mariadbd; } || packages+=(mariadb-server-core mariadb-client-core)
 have redis-server || packages+=(redis-server)
 hive_jars="$cache/hive-metastore-$hive_version"
+kafka_jars="$cache/kafka-$kafka_version"
 { have java && have keytool; } || packages+=(default-jre-headless)
-[ -d "$hive_jars" ] || have mvn || packages+=(maven)
+{ [ -d "$hive_jars" ] && [ -d "$kafka_jars" ]; } || have mvn || packages+=(maven)
 
 if ((${#packages[@]})); then
     if have apt-get && [ "$(id -u)" = 0 ]; then
@@ -65,23 +67,28 @@ if ! have versitygw; then
     fi
 fi
 
-if [ ! -d "$hive_jars" ]; then
-    if have mvn; then
-        echo "Fetching the Hive Metastore $hive_version (135 MB, once) into $hive_jars" >&2
-        mkdir -p "$cache"
-        stage="$(mktemp -d "$cache/stage.XXXXXX")"
-        if mvn --batch-mode --quiet -f "$here/hive_metastore/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-            -DincludeScope=runtime "-DoutputDirectory=$stage" </dev/null >&2; then
-            chmod 755 "$stage"
-            mv -T "$stage" "$hive_jars" 2>/dev/null || [ -d "$hive_jars" ] # another run may have been faster
-        else
-            missing+=("hive-metastore $hive_version (mvn failed, see above)")
-        fi
-        rm -rf "$stage"
-    else
-        missing+=("hive-metastore $hive_version (this script fetches it with Maven, which is not on the PATH)")
+# fetch_jars NAME SIZE FOLDER POM: aside, and moved when whole.
+fetch_jars() {
+    [ ! -d "$3" ] || return 0
+    if ! have mvn; then
+        missing+=("$1 (this script fetches it with Maven, which is not on the PATH)")
+        return
     fi
-fi
+    echo "Fetching $1 ($2, once) into $3" >&2
+    mkdir -p "$cache"
+    stage="$(mktemp -d "$cache/stage.XXXXXX")"
+    if mvn --batch-mode --quiet -f "$here/$4" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+        -DincludeScope=runtime "-DoutputDirectory=$stage" </dev/null >&2; then
+        chmod 755 "$stage"
+        mv -T "$stage" "$3" 2>/dev/null || [ -d "$3" ] # another run may have been faster
+    else
+        missing+=("$1 (mvn failed, see above)")
+    fi
+    rm -rf "$stage"
+}
+
+fetch_jars "hive-metastore $hive_version" "135 MB" "$hive_jars" hive_metastore/pom.xml
+fetch_jars "kafka $kafka_version" "44 MB" "$kafka_jars" kafka_broker/pom.xml
 
 if ((${#missing[@]})); then
     echo "Cannot install the servers that the tests need. Missing:" >&2

@@ -99,6 +99,17 @@ def find_program(name: str) -> str:
     return found
 
 
+def jars(name: str, version: str) -> Path:
+    """The folder with a Java server's jars, in the tests' cache."""
+    folder = cache_folder() / f"{name}-{version}"
+    if not folder.is_dir():
+        raise MissingServerError(
+            f"Cannot start server {name}: {folder} is not there -> the server's jars. The tests run against real servers "
+            f"and are never skipped. Run {INSTALL}."
+        )
+    return folder
+
+
 def unprivileged() -> dict[str, object]:
     """Arguments of `subprocess` that drop root: the database servers refuse to run as root."""
     if os.geteuid() != 0:

@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 
 from tests.servers.airflow import AirflowServer
 from tests.servers.hive import HiveServer
+from tests.servers.kafka import KafkaServer
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import CARD, RUN_FOLDER, ServerProcess
 from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 
-Server = TypeVar("Server", AirflowServer, HiveServer, PostgresServer, MariaDBServer, RedisServer, S3Server)
+Server = TypeVar("Server", AirflowServer, HiveServer, KafkaServer, PostgresServer, MariaDBServer, RedisServer, S3Server)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pymysql
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.servers.kafka import KafkaServer
 from tests.servers.mariadb import MariaDBServer, connect
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import (
@@ -69,6 +71,25 @@ def test_redis_needs_its_password(redis_server: RedisServer) -> None:
         assert client.set("orders", 1) and client.get("orders") == b"1"
     with redis.Redis.from_url(f"redis://127.0.0.1:{redis_server.port}") as thief, pytest.raises(redis.AuthenticationError):
         thief.get("orders")
+
+
+def test_kafka_gives_back_what_it_was_given_and_makes_no_topic_by_itself(kafka_server: KafkaServer) -> None:
+    from confluent_kafka import Consumer, Producer, TopicPartition
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    address: dict[str, Any] = {"bootstrap.servers": kafka_server.address}
+    admin = AdminClient(address)
+    admin.create_topics([NewTopic("orders", 1, 1)])["orders"].result(30)
+    producer = Producer(address)
+    producer.produce("orders", b"pen", headers={"rows": b"1"})
+    assert producer.flush(30) == 0
+    consumer = Consumer(address | {"group.id": "t", "enable.auto.commit": False})
+    consumer.assign([TopicPartition("orders", 0, 0)])
+    message = consumer.poll(30)
+    assert message is not None and message.value() == b"pen" and message.headers() == [("rows", b"1")]
+    consumer.close()
+    assert not admin.list_topics("nobody_made_it", timeout=30).topics["nobody_made_it"].partitions
+    assert "nobody_made_it" not in admin.list_topics(timeout=30).topics
 
 
 def test_urls_name_a_database_of_their_server(
