@@ -56,14 +56,17 @@ class Progress:
     def ended(self) -> bool:
         return self.state in ENDED
 
-    def look(self, rest: AirflowRest) -> None:
-        run = next((r for r in rest.runs(self.dag_id) if r["dag_run_id"] == self.run_id), None)
+    def look(self, rest: AirflowRest, *, watched: bool) -> None:
+        """Each question costs the API server a twentieth of a second: after the tasks only for who watches, and after a failure."""
+        run = rest.run(self.dag_id, self.run_id)
         if run is None:
             raise UnavailableError(f"Cannot follow {self.dag_id}: its run {self.run_id} is gone -> there. Was it deleted?")
-        tasks: dict[str, list[str | None]] = {}
-        for task in rest.tasks(self.dag_id, self.run_id):
-            tasks.setdefault(task["task_id"], []).append(task["state"])
-        self.tasks, self.state = tasks, run["state"]
+        if watched or run["state"] == "failed":
+            tasks: dict[str, list[str | None]] = {}
+            for task in rest.tasks(self.dag_id, self.run_id):
+                tasks.setdefault(task["task_id"], []).append(task["state"])
+            self.tasks = tasks
+        self.state = run["state"]
         self.seconds = time.monotonic() - self.started
 
     def reason(self, logs: Path) -> str:
@@ -154,8 +157,7 @@ def run(airflow: SampleAirflow, console: Console, *, once: bool, timeout_seconds
     console.print(f"Inventory     {airflow.project / 'inventory'}: {len(dags)} sources, {broken} rows with problems")
     rest = AirflowRest(airflow.url, USER, PASSWORD)
     try:
-        with console.status("Setting up Airflow's database …"):
-            airflow.prepare()
+        airflow.prepare()
         rest = AirflowRest(airflow.url, USER, PASSWORD)
         airflow.start()
         with console.status(f"Starting Airflow at {airflow.url} …"):
@@ -228,7 +230,7 @@ def follow(
         while waiting := [run for run in runs if not run.ended]:
             airflow.check()
             for run in waiting:
-                run.look(rest)
+                run.look(rest, watched=live is not None)
                 if run.ended:
                     console.print(f"Loaded        {run.dag_id}: {run.state} after {run.seconds:.0f} s")
             if live is not None:

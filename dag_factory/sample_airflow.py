@@ -14,18 +14,17 @@ import os
 import secrets
 import shlex
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from configparser import RawConfigParser
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
 from airflow_dataops.core.errors import BusyError, InventoryError, UnavailableError
-from dag_factory.sample_components import ENDED
+from dag_factory import sample_database
+from dag_factory.sample_components import ENDED, MIGRATE
 
 HOST = "127.0.0.1"
 """Nobody but this machine can log in: the login is a fixed one."""
@@ -70,7 +69,7 @@ class SampleAirflow:
 
     @property
     def database(self) -> Path:
-        return self.home / "airflow.db"
+        return sample_database.path(self.home)
 
     @property
     def logs(self) -> Path:
@@ -113,36 +112,22 @@ class SampleAirflow:
             yield
 
     def prepare(self) -> None:
-        """Writes configuration, login and `activate`; brings Airflow's own database up to date. Ends what an earlier,
-        killed sample left running. Seconds; the first time, with a new database, some more."""
+        """Writes configuration, login and `activate`. Ends what an earlier, killed sample left running."""
         self._end_marked()
         self.port = free_port(self.first_port)
         self.logs.mkdir(exist_ok=True)
         _write_private(self.home / "passwords.json", json.dumps({USER: PASSWORD}) + "\n")
         _write_private(self.home / "airflow.cfg", self._configuration())
         _write_private(self.home / "activate", self._activation())
-        stamp, current = self.home / "migrated", f"{version('apache-airflow-core')}\n"
-        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != current:
-            log = self.logs / "migrate.log"
-            with open(log, "wb") as output:
-                command = (sys.executable, "-P", "-m", "airflow", "db", "migrate")
-                ended = subprocess.run(
-                    command, env=self.environment(os.environ), cwd=self.home, stdin=subprocess.DEVNULL, stdout=output,
-                    stderr=subprocess.STDOUT, check=False,
-                )  # fmt: skip
-            if ended.returncode:
-                raise UnavailableError(
-                    f"Cannot set up Airflow's database in {self.home}: `airflow db migrate` ended with "
-                    f"{ended.returncode} -> 0. {_last_lines(log)}"
-                )
-            with contextlib.closing(sqlite3.connect(self.database)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")  # readers and the one writer no longer stop each other
-            stamp.write_text(current, encoding="utf-8")
 
     def start(self, components: Mapping[str, Sequence[str]] = COMPONENTS) -> None:
-        """Starts the processes (name → words of `airflow`); their output goes to `logs/`, a file for each."""
+        """Starts the processes (name → words of `airflow`); their output goes to `logs/`, a file for each. They bring Airflow's
+        own database up to date first."""
+        if not sample_database.is_current(self.home):
+            sample_database.create(self.home)
+            components = {MIGRATE: sample_database.COMMAND, **components}
         command = (sys.executable, "-P", "-m", "dag_factory.sample_components")
-        told = (str(self.logs), json.dumps(components), str(self.port))
+        told = (str(self.home), json.dumps(components), str(self.port))
         with open(self._log, "wb") as output:
             self._running = subprocess.Popen(
                 command + told, env=self.environment(os.environ), cwd=self.home, stdin=subprocess.DEVNULL, stdout=output,
@@ -160,6 +145,10 @@ class SampleAirflow:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         name, ended, code = (lines[-1] if lines else "").partition(ENDED)
         log = self.logs / f"{name}.log" if ended else self._log
+        if name == MIGRATE and ended:
+            raise UnavailableError(
+                f"Cannot set up Airflow's database in {self.home}: `airflow db migrate` ended with {code} -> 0. {_last_lines(log)}"
+            )
         what = f"its {name} ended with {code}" if ended else f"its processes ended with {self._running.returncode}"
         raise UnavailableError(f"Cannot keep Airflow running: {what} -> it should not end. Look at {log}. {_last_lines(log)}")
 

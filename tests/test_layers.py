@@ -98,7 +98,8 @@ ROOMS: dict[str, Room] = {
     "dag_factory/cli/under_airflow.py": Room(("dag_factory",), others=(), airflow=True),
     "dag_factory/sample.py": Room(("airflow_dataops", "dag_factory"), bans=_mine(*FACES)),
     # The sample's Airflow itself: forked into its components.
-    "dag_factory/sample_components.py": Room((), others=(), airflow=True),
+    "dag_factory/sample_components.py": Room(("dag_factory.sample_database",), others=(), airflow=True),
+    "dag_factory/deployment/component.py": Room(("dag_factory.sample_components",), others=(), airflow=True),
     "dags": Room(("dag_factory",), others=()),
 }
 WORDS_TO_AVOID = ("common", "helper", "helpers", "impl", "manager", "managers", "misc", "util", "utils")

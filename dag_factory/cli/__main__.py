@@ -2,7 +2,7 @@
 
 import sys
 
-from dag_factory.cli import main
+from dag_factory.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

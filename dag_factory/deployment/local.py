@@ -32,6 +32,7 @@ from dag_factory.sample_airflow import HOST, LOGIN, MARK, PASSWORD, USER, marked
 START_SECONDS = 180
 STOP_SECONDS = 15
 KILL_SECONDS = 5
+_AIRFLOW = (sys.executable, "-P", "-m", "dag_factory.deployment.component")
 _LOCAL = {("api", "workers"): "1", ("api", "host"): HOST}
 log = logging.getLogger(__name__)
 _FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "AIRFLOW_CONN_", "PYTHONPATH", "PYTHONHOME", "_AIRFLOW")
@@ -104,7 +105,7 @@ class LocalFleet:
         log = self.logs / "migrate.log"
         with open(log, "wb") as output:
             ended = subprocess.run(
-                (sys.executable, "-P", "-m", "airflow", "db", "migrate"), env=self.environment(), cwd=self.home,
+                (*_AIRFLOW, "db", "migrate"), env=self.environment(), cwd=self.home,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
         if ended.returncode:
@@ -124,7 +125,7 @@ class LocalFleet:
     def _launch(self, component: Component) -> None:
         with open(self.logs / f"{component.name}.log", "ab") as output:
             self._running[component.name] = subprocess.Popen(
-                (sys.executable, "-P", "-m", "airflow", *component.command, *self._here(component)),
+                (*_AIRFLOW, *component.command, *self._here(component)),
                 env=self.environment(component.name), cwd=self.home, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip

@@ -153,10 +153,9 @@ def a_malformed_key_is_refused(plain: Bundle, rest: AirflowRest) -> None:
 
 
 def a_backfill_makes_exactly_the_partitions_of_its_days(plain: Bundle, rest: AirflowRest) -> None:
-    dates = ["--from-date", DAYS[0], "--to-date", DAYS[1]]
-    told = plain.airflow.command("backfill", "create", "--dag-id", ORDERS, *dates, "--dry-run")
-    assert [day for day in DAYS if day in told] == DAYS[:2]
-    plain.airflow.command("backfill", "create", "--dag-id", ORDERS, *dates, "--max-active-runs", "2")
+    first, last = (f"{day}T00:00:00" for day in DAYS[:2])
+    assert rest.resolve_backfill(ORDERS, first, last, "none") == DAYS[:2]
+    rest.create_backfill(ORDERS, first, last, "none", 2)
     runs = plain.airflow.ended(ORDERS, 4)
     backfilled = sorted(r["partition_key"] for r in runs if r["run_type"] == "backfill")
     assert backfilled == DAYS[:2]

@@ -26,7 +26,7 @@ from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 
 SMALL = {
-    ("celery", "worker_concurrency"): "4",
+    ("celery", "worker_concurrency"): "2",
     ("celery", "sync_parallelism"): "1",
     ("dag_processor", "parsing_processes"): "1",
     ("scheduler", "scheduler_idle_sleep_time"): "0.5",
@@ -97,9 +97,20 @@ class CeleryFleet(LocalFleet):
         })  # fmt: skip
 
     def bundle_version(self, dag_id: str) -> str:
+        return next((str(version) for (version,) in self.rows("SELECT bundle_version FROM dag WHERE dag_id = %s", dag_id)), "")
+
+    def shown(self) -> set[str]:
+        """The DAGs that Airflow shows."""
+        return {dag for (dag,) in self.rows("SELECT dag_id FROM dag WHERE NOT is_stale")}
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """Task of the run → its state."""
+        return dict(self.rows("SELECT task_id, state FROM task_instance WHERE dag_id = %s AND run_id = %s", dag_id, run_id))
+
+    def rows(self, query: str, *values: str) -> list[Any]:
+        """Of Airflow's database: what is asked often is asked there, which takes much less than a call of the API."""
         with psycopg.connect(self.database) as database:
-            row = database.execute("SELECT bundle_version FROM dag WHERE dag_id = %s", (dag_id,)).fetchone()
-        return str(row[0]) if row else ""
+            return database.execute(query.encode(), values).fetchall()
 
     def dataops(self, *arguments: str) -> tuple[int, Any]:
         """The command in this installation: exit code and document."""
@@ -110,11 +121,8 @@ class CeleryFleet(LocalFleet):
         return done.returncode, json.loads(done.stdout)
 
     def ended(self, dag_ids: list[str]) -> dict[str, str]:
-        """DAG → state of its newest run, of those whose newest run has ended. Asked often, so it asks the database, which takes
-        much less than a call of the API."""
-        query = "SELECT DISTINCT ON (dag_id) dag_id, state FROM dag_run ORDER BY dag_id, id DESC"
-        with psycopg.connect(self.database) as database:
-            newest: dict[str, str] = dict(database.execute(query).fetchall())
+        """DAG → state of its newest run, of those whose newest run has ended."""
+        newest: dict[str, str] = dict(self.rows("SELECT DISTINCT ON (dag_id) dag_id, state FROM dag_run ORDER BY dag_id, id DESC"))
         return {dag: newest[dag] for dag in dag_ids if newest.get(dag) in ENDED}
 
     def until(self, condition: Callable[[], Any], seconds: float) -> float:

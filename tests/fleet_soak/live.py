@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+AIRFLOW = (sys.executable, "-P", "-m", "dag_factory.deployment.component")
 BUNDLE = "inv"
 CLASSPATH = "dag_factory.bundle.InventoryBundle"
 
@@ -74,7 +75,7 @@ class LiveProcessor:
     def airflow(self, *words: str) -> str:
         """What one `airflow …` command prints."""
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "airflow", *words], env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL,
+            [*AIRFLOW, *words], env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -91,7 +92,7 @@ class LiveProcessor:
         self.migrate()
         with open(self.log, "ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "airflow", "dag-processor"], env=self.environment, cwd=self.home,
+                [*AIRFLOW, "dag-processor"], env=self.environment, cwd=self.home,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

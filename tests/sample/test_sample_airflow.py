@@ -19,6 +19,7 @@ from airflow_dataops.connections import resolve
 from airflow_dataops.core.errors import BusyError, UnavailableError
 from airflow_dataops.settings import load_settings
 from dag_factory.sample_airflow import HOST, MARK, SampleAirflow, free_port, marked_processes
+from dag_factory.sample_database import note_current
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -40,11 +41,9 @@ def airflow(tmp_path: Path) -> SampleAirflow:
 
 
 def prepared(airflow: SampleAirflow) -> SampleAirflow:
-    """Without the half minute of Airflow's migrations: the stamp says that they are done."""
-    from importlib.metadata import version
-
+    """Without Airflow's migrations: it is noted that they are done."""
     airflow.home.mkdir(parents=True)
-    (airflow.home / "migrated").write_text(version("apache-airflow-core") + "\n")
+    note_current(airflow.home)
     airflow.prepare()
     return airflow
 

@@ -19,6 +19,8 @@ Never touch another bundle's rows, pause all DAGs, or count what belongs to ever
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -28,14 +30,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 from airflow_dataops.core.errors import UnavailableError
 from airflow_dataops.settings import Settings, load_settings
+from dag_factory.cli import main as dataops
 from dag_factory.fleet.rest import ENDED, AirflowRest
 from dag_factory.sample_airflow import PASSWORD, USER, SampleAirflow, marked_processes
 from tests.servers.process import RUN_FOLDER, ServerProcess, free_port, launch
@@ -161,7 +164,7 @@ class AirflowServer:
 
     def command(self, *words: str) -> str:
         """What `airflow …` prints; it has to end well."""
-        done = self.python("-m", "airflow", *words)
+        done = self.python("-m", "dag_factory.deployment.component", *words)
         if done.returncode:
             raise AssertionError(done.stdout + done.stderr)
         return done.stdout
@@ -172,7 +175,7 @@ class AirflowServer:
 
     def rows(self, statement: str, *values: Any) -> list[Any]:
         """Of a query to Airflow's database, which takes much less than a call of its API."""
-        with closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=60)) as database:
+        with contextlib.closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=60)) as database:
             return database.execute(statement, values).fetchall()
 
     def ended(self, dag_id: str, count: int = 1, seconds: float = 240) -> list[dict[str, Any]]:
@@ -270,11 +273,16 @@ class Bundle:
         return self.airflow.python(*words, environment=self.environment())
 
     def dataops(self, *words: str, code: int | None = 0) -> dict[str, Any]:
-        """The document of a `dataops` command that ended with this exit code; None: 0, or 1 for what failed in another story."""
-        done = self.python("-m", "dag_factory.cli", *words, "--json")
-        if done.returncode not in ((0, 1) if code is None else (code,)) or PASSWORD in done.stdout + done.stderr:
-            raise AssertionError(f"ended with {done.returncode}\n{done.stdout}{done.stderr}")
-        document: dict[str, Any] = json.loads(done.stdout)
+        """The document of a `dataops` command that ended with this exit code; None: 0, or 1 for what failed in another story.
+        In this process, as that person: a process of its own would spend a second on starting."""
+        out, err = io.StringIO(), io.StringIO()
+        person = mock.patch.dict(os.environ, self.environment(), clear=True)
+        with person, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            ended = dataops([*words, "--json"])
+        said = out.getvalue() + err.getvalue()
+        if ended not in ((0, 1) if code is None else (code,)) or PASSWORD in said:
+            raise AssertionError(f"ended with {ended}\n{said}")
+        document: dict[str, Any] = json.loads(out.getvalue())
         return document
 
 
