@@ -153,9 +153,12 @@ def build_files(landing: Path, read: Read) -> None:
 def _destinations(read: Read) -> bytes:
     """Windows-1252 with semicolons and CRLF, as a spreadsheet in Paris saves it."""
     rows = read("""
-        SELECT dest, coalesce(name, 'inconnu'), count(*), round(avg(arr_delay), 1),
-               (SELECT month FROM flights f WHERE f.dest = flights.dest GROUP BY month ORDER BY count(*) DESC, 1 LIMIT 1)
-        FROM flights LEFT JOIN airports ON faa = dest GROUP BY dest ORDER BY dest
+        WITH totals AS (SELECT dest, count(*) AS flights, round(avg(arr_delay), 1) AS delay FROM flights GROUP BY dest),
+            months AS (
+                SELECT dest, month, row_number() OVER (PARTITION BY dest ORDER BY count(*) DESC, month) AS place
+                FROM flights GROUP BY dest, month)
+        SELECT dest, coalesce(name, 'inconnu'), flights, delay, month
+        FROM totals JOIN months USING (dest) LEFT JOIN airports ON faa = dest WHERE place = 1 ORDER BY dest
     """)
     records = [
         (code, f"New York – {name}", flights, "" if delay is None else delay, MONTHS[month - 1])
