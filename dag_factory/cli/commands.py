@@ -79,10 +79,11 @@ _LETTERS = Parameter("what", "argument", "a source, as <domain>.<name>, or numbe
 _REASON = Parameter("reason", "option", "only letters with this reason, for example ragged_row", metavar="CODE")
 _DRIFT = Parameter("drift", "argument", "the id of the drift, as `drift list` shows it", required=True)
 _BY = Parameter("by", "option", "who decides; your login without", metavar="NAME")
+_NEWEST = Parameter("limit", "option", "most to show, the newest", int, 100, metavar="N")
 GROUPS = {
     "dead-letters": "Records that could not go on: what they were, and what becomes of them.",
 
-    "drift": "Held drift: what waits, why, and who decided what.",
+    "drift": "What changed in sources, what of it waits for an answer, and what was done to tables.",
     "fleet": "Many DAGs at once, through Airflow's REST API.",
     "partitions": "The partitions of one lake table: catalog against ledger against lake.",
 }
@@ -178,6 +179,18 @@ COMMANDS: tuple[Command, ...] = (
         "Reject a drift: the table stays as it is, and what was held becomes dead letters.",
         "dag_factory.cli.drift:reject",
         (_DRIFT, _BY, *SYSTEM, JSON),
+    ),
+    Command(
+        "drift events",
+        "Show what changed in the shape of sources: every change once, newest first.",
+        "dag_factory.cli.drift_history:events",
+        (_source(required=False), _NEWEST, INVENTORY, LEDGER, JSON),
+    ),
+    Command(
+        "drift audit",
+        "Show every statement that changed a lake table: what, why, who.",
+        "dag_factory.cli.drift_history:audit",
+        (_TARGET, _NEWEST, LEDGER, JSON),
     ),
     Command(
         "verify",

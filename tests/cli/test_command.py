@@ -26,7 +26,9 @@ def test_the_commands_are_those_of_the_contract() -> None:
     assert [name.removeprefix("fleet ") for name in NAMES if name.startswith("fleet ")] == [
         "status", "backfill", "pause", "unpause", "trigger", "cancel", "retry",
     ]  # fmt: skip
-    assert [name.removeprefix("drift ") for name in NAMES if name.startswith("drift ")] == ["list", "show", "approve", "reject"]
+    assert [name.removeprefix("drift ") for name in NAMES if name.startswith("drift ")] == [
+        "list", "show", "approve", "reject", "events", "audit",
+    ]  # fmt: skip
 
 
 HELPS = [["--help"], *([*name.split(), "--help"] for name in (*NAMES, "fleet", "drift"))]

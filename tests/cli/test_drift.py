@@ -68,3 +68,31 @@ def test_who_may_decide_and_what_cannot_be_meant(home: Path, dataops: Dataops, d
     assert (done.code, done.document["drift"]["decision"]) == (0, "new_column")
     rows = dataops("sql", "select id, limit_eur__str as l from shop.customers order by id", "--json").document["rows"]
     assert [list(row.values()) if isinstance(row, dict) else row for row in rows] == [[1, "none"], [2, "20"]]
+
+
+def test_what_happened_can_be_read(home: Path, dataops: Dataops, drift: str) -> None:
+    """The held change and one that the contract took, newest first; then what became of the table."""
+    (event,) = dataops("drift", "events", "shop.db", "--json").document["events"]
+    assert (event["kind"], event["source_table"], event["decision"]) == ("structural", "customers", "held")
+    assert [c["done"] for c in event["changes"]] == ["held"] and "limit_eur" in event["changes"][0]["text"]
+    text = dataops("drift", "events").out
+    assert "shop.db:customers" in text and "limit_eur" in text and "(held)" in text
+    dataops("drift", "approve", drift, "--by", "ann", "--json")
+    (event,) = dataops("drift", "events", "--json").document["events"]
+    assert event["decided_by"] == "ann"
+    altered, created = dataops("drift", "audit", "shop.customers", "--json").document["statements"]
+    assert (created["statement"], created["drift"], created["before"]) == ("create_table", None, None)
+    assert (altered["statement"], altered["drift"]) == ("alter_table", event["id"])
+    assert [c for c in altered["after"] if c.startswith("limit_eur")] == ["limit_eur string"]
+    text = dataops("drift", "audit", "shop.customers").out
+    assert "- limit_eur" in text and "+ limit_eur string" in text
+    assert len(dataops("drift", "audit", "shop.customers", "--limit", "1", "--json").document["statements"]) == 1
+
+
+def test_a_history_that_is_empty_or_unknown(dataops: Dataops) -> None:
+    assert dataops("drift", "events", "--json").document["events"] == []
+    assert "Nothing has changed" in dataops("drift", "events", "shop.db").out
+    wrong = {("events", "shop.nobody"): "shop.nobody", ("audit", "a.b"): "nothing was loaded", ("events", "--limit", "0"): "0"}
+    for words, why in wrong.items():
+        refused = dataops("drift", *words, "--json")
+        assert refused.code == 2 and why in refused.document["problems"][0]["message"]

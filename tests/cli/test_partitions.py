@@ -97,6 +97,11 @@ def test_expire_drops_what_the_row_does_not_keep(loaded: Path, dataops: Dataops)
     after = dataops("partitions", "list", TABLE, "--json").document["partitions"]
     assert [(p["state"], p["dropped"]) for p in after] == [("dropped", "retention"), ("shown", None)]
     assert dataops("partitions", "repair", TABLE).code == 0 and dataops("verify", "shop.db").code == 0
+    dropped = dataops("drift", "audit", TABLE, "--limit", "1", "--json").document["statements"][0]
+    assert (dropped["statement"], dropped["why"], [p["partition"] for p in dropped["before"]]) == (
+        "drop_partitions", "retention", [f"dt={OLD}"],
+    )  # fmt: skip
+    assert "1 partitions" in dataops("drift", "audit", TABLE).out
     again = dataops("run", "shop.db", "--partition", OLD, "--json")
     assert again.code == 1 and "`target.retention_days`" in again.out
     assert dataops("partitions", "expire", TABLE, "--limit", "1", "--json").document["dropped"] == []
