@@ -73,9 +73,11 @@ class SweepOperator(FleetOperator):
                 )  # fmt: skip
         for spec in fleet.rows:
             notify_held(spec, context, [t.target for t in result.tables if t.source_id == spec.id and t.held], "by a run that died")
+        rows = {spec.id: spec for spec in fleet.rows}
         for one in expired:
             self.log.info("dead letters of %s: %s files deleted, %s letters unheeded", one.source_id, one.files, one.unheeded)
-            notify_expired(next(spec for spec in fleet.rows if spec.id == one.source_id), context, one.unheeded)
+            if one.source_id in rows:  # whom a row that is gone named is not told
+                notify_expired(rows[one.source_id], context, one.unheeded)
         if result.strangers:
             self.log.warning("sources without a row that the ledger has work of: %s", ", ".join(result.strangers))
         if marked.tables:

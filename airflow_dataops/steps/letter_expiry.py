@@ -12,6 +12,7 @@ from airflow_dataops.core.errors import ForeignChangeError
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.ledger.base import Ledger
 from airflow_dataops.steps.alone import Alone
+from airflow_dataops.steps.retired import last_rows
 from airflow_dataops.steps.run import Edges
 
 log = logging.getLogger(__name__)
@@ -35,13 +36,13 @@ def expire_letters(
     specs: Iterable[PipelineSpec], ledger: Ledger, opened: Callable[[PipelineSpec], AbstractContextManager[Edges]], now: float
 ) -> tuple[LettersExpired, ...]:
     """For every row whose source has files of that age: the row's own `dead_letters.retention_days`, counted from the moment a
-    file was begun. A failing source never stops others."""
-    rows = {spec.id: spec for spec in specs}
+    file was begun. A retired source goes by the row that it had last. A failing source never stops others."""
+    rows = last_rows(ledger) | {spec.id: spec for spec in specs}
     shortest = min((spec.dead_letters.retention_days for spec in rows.values()), default=0)
     found = []
     for source_id in ledger.dead_letters.sources_with_files(now - shortest * DAY_SECONDS):
         spec = rows.get(source_id)
-        if spec is None:  # a retired source keeps its letters: nobody can say how they are reached
+        if spec is None:  # no bundle ever showed a row of it: nobody can say how its letters are reached
             continue
         with Alone(log, f"dead letters of {spec.id} could not be expired") as failed, opened(spec) as edges:
             found.append(expire_source(spec, edges))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from airflow_dataops.core.errors import ConflictError, DataOpsError, told
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.ledger.base import Ledger, SourceRecord
@@ -35,9 +37,7 @@ def mark_retired(ledger: Ledger, opened: Callable[[PipelineSpec], AbstractContex
     failed: dict[str, str] = {}
     for record in ledger.sources.to_mark():
         try:
-            # Without `renamed_from`: opened by it, a row that is gone would take its old name's state once more.
-            spec = PipelineSpec.model_validate_json(record.row).model_copy(update={"renamed_from": None})
-            with opened(spec) as edges:
+            with opened(_row(record)) as edges:
                 # What was renamed has none of its own, though a late run of the old name may call them its own for a while.
                 tables = ledger.tables.of_source(record.source_id) if record.renamed_to is None else ()
                 for known in tables:
@@ -48,6 +48,23 @@ def mark_retired(ledger: Ledger, opened: Callable[[PipelineSpec], AbstractContex
                 log.exception("tables of %s could not be marked", record.source_id)
             failed[record.source_id], _ = told(error)
     return MarkResult(tuple(changed), failed)
+
+
+def last_rows(ledger: Ledger) -> dict[str, PipelineSpec]:
+    """Id → the row that a retired or deleted source had last. One that this version cannot read any more is named in the log."""
+    found: dict[str, PipelineSpec] = {}
+    for record in ledger.sources.records():
+        if record.state in ("retired", "deleted") and record.renamed_to is None:
+            try:
+                found[record.source_id] = _row(record)
+            except ValidationError as error:
+                log.warning("the last row of %s cannot be read: %s", record.source_id, error.errors(include_input=False))
+    return found
+
+
+def _row(record: SourceRecord) -> PipelineSpec:
+    """Without `renamed_from`: opened by it, a row that is gone would take its old name's state once more."""
+    return PipelineSpec.model_validate_json(record.row).model_copy(update={"renamed_from": None})
 
 
 def _mark(target: str, record: SourceRecord, edges: Edges) -> bool:

@@ -16,6 +16,7 @@ from airflow_dataops.core.offset import Letters
 from airflow_dataops.core.privacy import digest_text
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import table_spec
+from airflow_dataops.ledger.sources_base import Retirement
 from airflow_dataops.steps.build import own_rows
 from airflow_dataops.steps.letter_expiry import expire_letters
 from airflow_dataops.steps.letter_file import DeadLetterFile, read_letters
@@ -210,6 +211,23 @@ def test_records_whose_retention_is_over_are_deleted(shop: World) -> None:
     assert expire_letters([short], edges.ledger, lambda _: nullcontext(later), later.clock()) == ()
     assert replayed(shop, spec).batches == ()
     assert ids(shop.visible(spec, "orders")) == [1, 2, 3]
+
+
+def test_letters_of_a_retired_source_go_by_its_last_row(shop: World) -> None:
+    spec = with_a_letter(shop, BY_ID)
+    short = spec.model_copy(update={"dead_letters": spec.dead_letters.model_copy(update={"retention_days": 2})})
+    edges = shop.edges(spec)
+    later = replace(edges, clock=lambda: time.time() + 3 * 86_400)
+
+    def expired() -> list[tuple[str, int]]:
+        return [(e.source_id, e.files) for e in expire_letters([], edges.ledger, lambda _: nullcontext(later), later.clock())]
+
+    assert expired() == []  # nobody has shown its row
+    edges.ledger.sources.apply("b", {spec.id: short.model_dump_json()}, [])
+    assert expired() == []  # it is not retired
+    edges.ledger.sources.apply("b", {}, [Retirement(spec.id, later.clock())])
+    assert expired() == [(spec.id, 1)] and expired() == []
+    assert not list((shop.folder / "dead").rglob("*.parquet"))
 
 
 def test_old_letters_beside_data_are_not_deleted(shop: World) -> None:
