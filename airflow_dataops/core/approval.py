@@ -11,44 +11,102 @@
 
 A column is *at work* when rows are told apart, ordered, found or placed by it. `reject` needs no meaning here: what waits becomes
 dead letters, the table stays as it is, and the same drift of a later batch is asked about anew. An approval stands: it is kept
-per table and given to `plan_drift`, so that nobody is asked twice. Other answers (`rename:<column>`) have their seat in the
-ledger, and none here yet.
+per table and given to `plan_drift`, so that nobody is asked twice.
+
+The answer `rename` is about pairs of columns, one gone and one new: the new one is the old one from then on (`core.continued`).
+What else was held beside them is approved with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyarrow import types as pt
 
-from airflow_dataops.core.drift import Change, ColumnAdded, ColumnRetyped, RequiredGone, TableCreated, TypeWidened
+from airflow_dataops.core.continued import Rename
+from airflow_dataops.core.drift import Change, ColumnAdded, ColumnRenamed, ColumnRetyped, RequiredGone, TableCreated, TypeWidened
 from airflow_dataops.core.errors import InventoryError
 from airflow_dataops.core.naming import sanitise
 from airflow_dataops.core.promotion import LOOSENED, promote
 from airflow_dataops.core.types_text import type_to_text
 
-APPROVE, NEW_COLUMN, REJECT = "approve", "new_column", "reject"
-ANSWERS = (APPROVE, NEW_COLUMN, REJECT)
+APPROVE, NEW_COLUMN, RENAME, REJECT = "approve", "new_column", "rename", "reject"
+ANSWERS = (APPROVE, NEW_COLUMN, RENAME, REJECT)
+REVOKED = "revoked"
+"""What an answer `rename` becomes that was taken back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
     """One approved change of a table. `name` is the lake column ("" for the table itself); `how`: `apply`, or for a retyped column
-    `text` or `shadow`; `type` is the type of an approved widening, as text."""
+    `text` or `shadow`; `type` is the type of an approved widening, as text. `rename`: `name` is the new one of an old column."""
 
     change: str
     name: str
     how: Literal["apply", "text", "shadow"] = "apply"
     type: str | None = None
+    rename: Rename | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = {"change": self.change, "name": self.name, "how": self.how, "type": self.type}
+        return told if self.rename is None else told | {"rename": self.rename.to_json()}
 
     @classmethod
     def of_json(cls, data: Mapping[str, Any]) -> Approval:
-        return cls(data["change"], data["name"], data["how"], data["type"])
+        rename = data.get("rename")
+        return cls(data["change"], data["name"], data["how"], data["type"], Rename.of_json(rename) if rename else None)
+
+
+def renames_of(approved: Iterable[Approval]) -> tuple[Rename, ...]:
+    """The renames among what was approved of a table."""
+    return tuple(one.rename for one in approved if one.rename is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class TableNow:
+    """What an approved rename must go with. `standing`: those approved before; `shown`: the table's columns that the source showed
+    last; `at_work` as for the others, `fixed` of it those that the source is asked by, or rows are placed by."""
+
+    standing: tuple[Rename, ...]
+    shown: Collection[str]
+    at_work: Mapping[str, str]
+    fixed: Mapping[str, str]
+
+
+def plan_renames(held: Sequence[Change], pairs: Sequence[Rename], now: TableNow) -> tuple[Approval, ...]:
+    """What the answer `rename` approves: these pairs, and of the held changes what is none of them as `approve` does.
+    InventoryError naming every pair that cannot be one column, and why; then nothing is approved."""
+    refused = [f"{one.before!r} as {one.after!r}: {why}" for one in pairs if (why := _not_one(one, pairs, now)) is not None]
+    if refused or not pairs:
+        raise InventoryError(
+            f"Cannot rename: {'; '.join(refused) or 'no column is suggested to be another'} -> a column that is gone and a new one "
+            "in its place, that no row is placed by and the source is not asked by. Give the column its old name in `read.query`, "
+            "approve the new one beside it, or reject it."
+        )
+    explained = {one.after for one in pairs} | {one.before for one in pairs}
+    rest = [c for c in held if not isinstance(c, ColumnRenamed) and sanitise(getattr(c, "name", "")) not in explained]
+    made = tuple(Approval(ColumnRenamed.change, one.after, rename=one) for one in pairs)
+    return made + (plan_approval(rest, APPROVE, now.at_work) if rest else ())
+
+
+def _not_one(one: Rename, pairs: Sequence[Rename], now: TableNow) -> str | None:
+    """Why the pair cannot be one column."""
+    others = [o for o in (*now.standing, *pairs) if o != one]
+    if one.before in now.fixed:
+        return f"the row uses it as {now.fixed[one.before]}"
+    if one.after in now.at_work:
+        return f"the row uses {one.after!r} as {now.at_work[one.after]}, and the column is {one.before!r} in the table"
+    if one.before in now.shown:
+        return "it is back in the source"
+    if any(one.before == o.after for o in others):
+        return "it goes on under another column already"
+    if any(one.after in (o.before, o.after) for o in others) or one.before == one.after:
+        return "the new name stands for another column"
+    if any(one.before == o.before for o in pairs if o is not one):
+        return "two columns cannot both go on as it"
+    return None
 
 
 def plan_approval(held: Sequence[Change], answer: str, at_work: Mapping[str, str]) -> tuple[Approval, ...]:

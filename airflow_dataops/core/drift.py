@@ -158,6 +158,18 @@ class CommentChanged(Change):
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnRenamed(Change):
+    """The table's column `before` goes on as `after` at the source. Only ever a person's word."""
+
+    change: ClassVar[str] = "column_renamed"
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"column {self.before!r} is {self.after!r} in the source"
+
+
+@dataclass(frozen=True, slots=True)
 class NameRefused(Change):
     """A source column whose lake name is taken by a partition column or a standard column."""
 

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as pt
 
-from airflow_dataops.core.approval import Approval
+from airflow_dataops.core.approval import Approval, renames_of
 from airflow_dataops.core.drift import (
     MAX_COMMENT,
     SHADOW,
@@ -137,7 +137,7 @@ def plan_drift(
         assumes=NO_TABLE if table is None else table.fingerprint,
         names=MappingProxyType(names),
         untyped=tuple(c.name for c in observed if pt.is_null(storable(c.type))),
-        renames=suggest_renames(table, observed, sorted_out.all),
+        renames=suggest_renames(table, observed, sorted_out.all, {one.after for one in renames_of(approved)}),
     )
 
 

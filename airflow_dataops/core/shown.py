@@ -92,6 +92,16 @@ class Shown:
             tuple(data["runs"]),
         )
 
+    def continued(self, before: str, after: str) -> Shown:
+        """From now on `after` is the column `before`, which is therefore shown; a column `after` of its own is retired."""
+        columns, new, old = dict(self.columns), self.columns.get(after), self.columns.get(before)
+        if new is not None:
+            columns[after] = Fact(None, new.last, new.ever, retired=True)
+            if new.value is not None:
+                ever = tuple(dict.fromkeys((*(old.ever if old is not None else ()), new.value)))
+                columns[before] = Fact(new.value, new.value, ever)
+        return replace(self, columns=columns)
+
     def told_by(self, columns_event: int | None, traits_event: int | None) -> Shown:
         """With the ids of the events in place of `NEW_EVENT`."""
         return replace(self, columns=_told_by(self.columns, columns_event), traits=_told_by(self.traits, traits_event))

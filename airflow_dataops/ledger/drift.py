@@ -8,20 +8,29 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_dataops.core import drift_events
+from airflow_dataops.core.approval import Approval, renames_of
+from airflow_dataops.core.continued import lake_columns
+from airflow_dataops.core.drift import ColumnRenamed
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.shown import Seen, Shown, Sight, first_shown, look
 from airflow_dataops.ledger.claims import lock_table
-from airflow_dataops.ledger.drift_base import Noticed, Observation
+from airflow_dataops.ledger.drift_base import OF_NO_BATCH, Noticed, Observation
 from airflow_dataops.ledger.encoding import keep_schemas
 from airflow_dataops.ledger.source_names import is_of, named_now
-from airflow_dataops.ledger.tables import batch, ddl_audit, drift_event, loaded_table, schema_history, schema_text, shown_table
+from airflow_dataops.ledger.tables import (
+    approval,
+    batch,
+    ddl_audit,
+    drift_event,
+    loaded_table,
+    schema_history,
+    schema_text,
+    shown_table,
+)
 from airflow_dataops.storage.sql_database import SqlDatabase
 from airflow_dataops.storage.sql_text import json_text, schema_of_json
 
 NOT_SAID = ("before_schema_id", "after_schema_id")
-OF_NO_BATCH = ""
-"""In place of a batch: no batch will ever meet this event, which is of the whole table."""
-
 BY_CONTRACT = "contract"
 """Who decided what nobody was asked about."""
 
@@ -119,7 +128,7 @@ class _Observing:
         if seen.sequence is not None and seen.sequence == self.sequence:
             return Noticed((), shown.retired if shown else frozenset())
         late = seen.late or (seen.sequence is not None and seen.sequence < self.sequence)
-        columns, untyped = (None, frozenset()) if seen.schema is None else drift_events.columns_shown(seen.schema)
+        columns, untyped = self._columns_shown()
         traits = {name: value for name, value in seen.traits.items() if name in drift_events.TRAITS}
         sight = Sight(columns, untyped, traits, None if seen.batch_id is None else self._run(), late)
         found = look(shown, sight, seen.contract.debounce_runs, seen.contract.retire_runs)
@@ -141,6 +150,19 @@ class _Observing:
         event_id = self._record("structural", (drift_events.described(change, done),), None, None, OF_NO_BATCH)
         self._save(self._shown() or Shown(), self.sequence)
         return event_id
+
+    def _columns_shown(self) -> tuple[Mapping[str, str] | None, frozenset[str]]:
+        """By the table's names: a column that goes on under another one is still shown."""
+        if self.seen.schema is None:
+            return None, frozenset()
+        types, untyped = drift_events.columns_shown(self.seen.schema)
+        mine = (approval.c.table_key == self.seen.table_key) & (approval.c.change == ColumnRenamed.change)
+        kept = self.connection.execute(sa.select(approval.c.approval).where(mine)).scalars()
+        renames = renames_of(map(Approval.of_json, kept))
+        if not renames:
+            return types, untyped
+        types = lake_columns(types, renames)
+        return types, frozenset(lake_columns(dict.fromkeys(untyped, ""), renames)) - types.keys()
 
     def _shown(self) -> Shown | None:
         if self.kept is not None:

@@ -10,6 +10,9 @@ from airflow_dataops.core.drift_events import NOTHING_DECIDED, Decided
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import ContractSpec
 
+OF_NO_BATCH = ""
+"""In place of a batch: no batch will ever meet this event, which is of the whole table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.approval import REJECT, REVOKED
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import StopError
 from airflow_dataops.core.offset import moves_watermark, range_of_json
@@ -23,6 +24,9 @@ from airflow_dataops.ledger.freezing import check_staged, move_watermark, record
 from airflow_dataops.ledger.tables import batch, hold
 from airflow_dataops.storage.sql_database import SqlDatabase
 from airflow_dataops.storage.sql_text import json_text, text_id
+
+NO_ANSWER = (REJECT, REVOKED)
+"""Decisions that never speak of a batch that comes later."""
 
 
 def put_aside(database: SqlDatabase, connection: sa.Connection, now: float, held: Claim, reason: Mapping[str, Any]) -> None:
@@ -147,7 +151,7 @@ def _under(
         return values
     same = text_id(json_text([row.table_key, changes]))
     if standing:
-        answered = sa.select(hold).where(hold.c.question == same, hold.c.decision.is_not(None), hold.c.decision != "reject")
+        answered = sa.select(hold).where(hold.c.question == same, hold.c.decision.not_in(NO_ANSWER))
         found = connection.execute(answered.order_by(hold.c.decided_at.desc()).limit(1)).one_or_none()
         if found is not None:
             told = {"hold_decided_by": found.decided_by, "hold_decided_at": found.decided_at}
@@ -160,6 +164,7 @@ def _under(
         hold.insert().values(
             hold_id=hold_id, table_key=row.table_key, source_id=row.source_id, question=same, open_question=same,
             changes=list(changes), why=str(reason.get("why", "")), batch_id=row.batch_id, opened_at=now,
+            renames=list(reason.get("renames", ())) or None,
         )
     )  # fmt: skip
     return values | {"hold_id": hold_id}

@@ -12,7 +12,8 @@ from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.approval import Approval
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import ConflictError, InventoryError
-from airflow_dataops.ledger import holding
+from airflow_dataops.core.renames import RenameSuggestion
+from airflow_dataops.ledger import holding, rename_answers
 from airflow_dataops.ledger.base import BatchRecord, Claim, LetterFile
 from airflow_dataops.ledger.claims import lock_table
 from airflow_dataops.ledger.encoding import RECORD_COLUMNS, record_of_row
@@ -58,11 +59,7 @@ class SqlHolds:
     def decide(self, hold_id: str, answer: str, by: str, approvals: Sequence[Approval] = (), at: float | None = None) -> Hold:
         now = self._clock() if at is None else at
         with self._database.write() as connection:
-            row = connection.execute(sa.select(hold).where(hold.c.hold_id == hold_id)).one_or_none()
-            if row is None:
-                raise InventoryError(
-                    f"Cannot decide drift {hold_id!r}: nobody knows it -> the id of held drift. `dataops drift list` shows them."
-                )
+            row = _known(connection, hold_id)
             lock_table(self._database, connection, row.table_key)
             answered = connection.execute(
                 hold.update()
@@ -79,6 +76,9 @@ class SqlHolds:
                     )
             else:
                 self._settle(connection, row, answer, by, now, approvals)
+        return self._there(hold_id)
+
+    def _there(self, hold_id: str) -> Hold:
         found = self.get(hold_id)
         if found is None:
             raise InventoryError(f"Cannot decide drift {hold_id!r}: it is gone -> there. Report this as a defect.")
@@ -91,6 +91,7 @@ class SqlHolds:
         common = {"table_key": row.table_key, "hold_id": row.hold_id, "approved_at": now}
         rows = [common | {"change": a.change, "name": a.name, "approval": a.to_json()} for a in approvals]
         self._database.put(connection, approval, rows)
+        rename_answers.settle(connection, now, row, by, approvals)
         told = {"hold_decided_by": by, "hold_decided_at": now}
         waiting = (batch.c.hold_id == row.hold_id) & (batch.c.state == "held")
         shown = set(connection.execute(sa.select(batch.c.batch_id).where(waiting)).scalars()) | {row.batch_id}
@@ -101,6 +102,18 @@ class SqlHolds:
         ids = [e.id for e in connection.execute(open_events) if e.event.get("batch_id") in shown]
         values = {"decision": answer, "decided_by": by, "decided_at": now}
         connection.execute(drift_event.update().where(drift_event.c.id.in_(ids)).values(values))
+
+    def suggest(self, table_key: str, source_id: str, batch_id: str, found: Sequence[RenameSuggestion]) -> tuple[str, ...]:
+        with self._database.write() as connection:
+            lock_table(self._database, connection, table_key)
+            return rename_answers.suggest(connection, self._clock(), table_key, source_id, batch_id, found)
+
+    def revoke(self, hold_id: str, by: str) -> Hold:
+        with self._database.write() as connection:
+            row = _known(connection, hold_id)
+            lock_table(self._database, connection, row.table_key)
+            rename_answers.revoke(connection, self._clock(), _known(connection, hold_id), by)
+        return self._there(hold_id)
 
     def approvals(self, table_key: str) -> tuple[Approval, ...]:
         query = sa.select(approval.c.approval).where(approval.c.table_key == table_key)
@@ -182,6 +195,15 @@ class SqlHolds:
         return tuple(_hold(row, waiting[row.hold_id]) for row in rows)
 
 
+def _known(connection: sa.Connection, hold_id: str) -> sa.Row[Any]:
+    row = connection.execute(sa.select(hold).where(hold.c.hold_id == hold_id)).one_or_none()
+    if row is None:
+        raise InventoryError(
+            f"Cannot decide drift {hold_id!r}: nobody knows it -> the id of held drift. `dataops drift list` shows them."
+        )
+    return row
+
+
 def _hold(row: sa.Row[Any], waiting: Sequence[sa.Row[Any]]) -> Hold:
     return Hold(
         row.hold_id, row.table_key, row.source_id, row.source_table, row.target, tuple(row.changes), row.why, row.batch_id,
@@ -189,6 +211,7 @@ def _hold(row: sa.Row[Any], waiting: Sequence[sa.Row[Any]]) -> Hold:
         sum(Accounting.of_json(one.accounting).rows_held for one in waiting),
         min((one.frozen_at for one in waiting), default=None),
         next((one.hold_reason["error"] for one in waiting if "error" in one.hold_reason), None),
+        tuple(RenameSuggestion.of_json(one) for one in row.renames or ()),
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.approval import Approval
 from airflow_dataops.core.dead_letter import DeadLetter
+from airflow_dataops.core.drift import ColumnRenamed
+from airflow_dataops.core.renames import RenameSuggestion
 
 if TYPE_CHECKING:
     from airflow_dataops.ledger.base import Claim, LetterFile
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Hold:
     """One question. `changes` are `Change.to_json`; `why` the same as text. `batches` and `rows` still wait under it, the oldest
-    since `oldest_at`. `decision` is None until somebody has answered. Times are POSIX seconds."""
+    since `oldest_at`. `renames`: pairs of columns that the answer `rename` is about. `decision` is None until somebody has
+    answered. Times are POSIX seconds."""
 
     hold_id: str
     table_key: str
@@ -39,13 +42,19 @@ class Hold:
     rows: int
     oldest_at: float | None
     error: str | None
+    renames: tuple[RenameSuggestion, ...] = ()
+
+    @property
+    def is_suggestion(self) -> bool:
+        """Whether nothing waits for the answer: the columns are beside each other until somebody says that they are one."""
+        return all(change["change"] == ColumnRenamed.change for change in self.changes)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.hold_id, "source": self.source_id, "source_table": self.source_table, "target": self.target,
             "why": self.why, "changes": [dict(c) for c in self.changes], "first_batch": self.batch_id,
             "decision": self.decision, "decided_by": self.decided_by, "batches": self.batches, "rows": self.rows,
-            "error": self.error,
+            "error": self.error, "suggestion": self.is_suggestion, "renames": [one.to_json() for one in self.renames],
         }  # fmt: skip
 
 
@@ -90,6 +99,17 @@ class Holds(Protocol):
         """*tx* The answer, once: ConflictError that says who answered what and when, also for the same answer again by somebody
         else; the same answer by the same person stands. `approvals` are kept for the table from then on. InventoryError for an
         id that nobody knows."""
+        ...
+
+    def suggest(
+        self, table_key: str, source_id: str, batch_id: str, found: Sequence[RenameSuggestion]
+    ) -> tuple[str, ...]:
+        """*tx* A question for each pair that was never asked about, whatever was answered; their ids. No batch waits for it."""
+        ...
+
+    def revoke(self, hold_id: str, by: str) -> Hold:
+        """*tx* An approved rename is taken back: it stands for no later batch. Again by the same person changes nothing;
+        InventoryError for every other answer."""
         ...
 
     def approvals(self, table_key: str) -> tuple[Approval, ...]:

@@ -11,8 +11,9 @@ from airflow_dataops.core.schema import Column, TableSchema
 if TYPE_CHECKING:
     from airflow_dataops.ledger.base import Decision, DecisionPlan, KnownTable, PartitionName
 
-Work = Literal["cascade", "compact"]
-"""Why a partition is decided anew though no batch brought rows: its columns follow the table's, or its files are written again."""
+Work = Literal["cascade", "compact", "rename"]
+"""Why a partition is decided anew though no batch brought rows: its columns follow the table's, its files are written again, or a
+column of them goes on as another."""
 
 
 @dataclass(frozen=True, slots=True)

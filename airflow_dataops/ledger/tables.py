@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_dataops.storage.sql_database import Migrations
 from airflow_dataops.storage.sql_text import JsonText
 
-MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0011", version_table="dataops_ledger_version")
+MIGRATIONS = Migrations(Path(__file__).parent / "migrations", head="0012", version_table="dataops_ledger_version")
 
 metadata = sa.MetaData()
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up on its own in SQLite
@@ -353,7 +353,8 @@ source_name = sa.Table(
 
 # What a person has to decide about: `question` stands for the table and the held changes, `open_question` is the same until
 # somebody has answered, so that one is open at a time. `asked_at`: when Airflow was told to ask,
-# empty again when nobody is asked any more; `told_at`: when its age was told.
+# empty again when nobody is asked any more; `told_at`: when its age was told. `renames`: columns that may be new names of
+# others, with the evidence.
 hold = sa.Table(
     "dataops_hold",
     metadata,
@@ -371,6 +372,7 @@ hold = sa.Table(
     sa.Column("decided_at", sa.Double),
     sa.Column("asked_at", sa.Double),
     sa.Column("told_at", sa.Double),
+    sa.Column("renames", JsonText),
     sa.UniqueConstraint("open_question", name="uq_dataops_hold_open"),
 )
 

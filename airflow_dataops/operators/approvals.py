@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_dataops.ledger.base import Hold, Ledger
 
-ANSWERS = {"Approve": "approve", "Approve as new column": "new_column", "Reject": "reject"}
+ANSWERS = {"Approve": "approve", "Approve as new column": "new_column", "Approve as rename": "rename", "Reject": "reject"}
 """Option → the word of `core.approval`, which a DAG file cannot import: it needs Arrow."""
 ASK = "ask"
 OVER = ("success", "failed", "upstream_failed", "skipped", "removed")
@@ -120,7 +120,8 @@ class AskOperator(HITLOperator):
             spec = _row(self.fleet(), hold)
             refused = refusals(known_table(spec, hold), hold, ledger)
         self.options = [option for option, given in ANSWERS.items() if given not in refused]
-        self.subject = f"Held drift of {hold.target}, source {hold.source_id}"
+        what = "Suggested rename" if hold.is_suggestion else "Held drift"
+        self.subject = f"{what} of {hold.target}, source {hold.source_id}"
         self.body = question(hold, refused)
         self.assigned_users = [{"id": name, "name": name} for name in spec.approvers] or None
         super().execute(context)
@@ -152,7 +153,7 @@ class AnswerOperator(FleetOperator):
     """Carries out the answer that the ledger has: publishes what was held, or writes it to the dead letters."""
 
     def run_step(self, context: Context) -> None:
-        from airflow_dataops.steps.held import drain, known_table
+        from airflow_dataops.steps.held import known_table, let_go
 
         with _ledger(self.settings) as ledger:
             hold = _hold(ledger, context)
@@ -165,10 +166,10 @@ class AnswerOperator(FleetOperator):
         spec = _row(fleet, hold)
         writer = f"airflow:{ti.id}:{ti.try_number}:{secrets.token_hex(4)}"
         with EdgesHook(spec, fleet.platform, self.settings).open(writer=writer, with_source=False) as edges:
-            done = drain(known_table(spec, hold), edges)
+            done = let_go(known_table(spec, hold), edges)
         self.log.info(
-            "table %s, drift %s: %s. %s batches published, %s rejected, %s need another answer",
-            hold.target, hold.hold_id, _answered(hold), len(done.published), len(done.rejected), len(done.asked),
+            "table %s, drift %s: %s. %s batches published, %s rejected, %s need another answer, %s partitions under the old name",
+            hold.target, hold.hold_id, _answered(hold), len(done.published), len(done.rejected), len(done.asked), len(done.moved),
         )  # fmt: skip
         if done.error:
             raise to_airflow(
@@ -190,8 +191,12 @@ def question(hold: Hold, refused: Mapping[str, str], now: float | None = None) -
     lines += [
         f"- waits: {hold.batches:,} batches, {hold.rows:,} rows, the oldest for {max(0, age) / 3600:,.1f} hours", "",
         "**Approve**: the table takes the change, and what was held is published. **Approve as new column**: values of another "
-        "type go as text into a column beside it. **Reject**: the table stays as it is, and what was held becomes dead letters.",
+        "type go as text into a column beside it. **Approve as rename**: the new column is the old one from now on, also of what "
+        "landed since. **Reject**: the table stays as it is, and what was held becomes dead letters.",
     ]  # fmt: skip
+    if hold.is_suggestion:
+        lines += ["", "Nothing waits for this answer. Until then, and after **Reject**, both columns are beside each other."]
+    lines += ["", *(f"- rename: {_code(str(one))}" for one in hold.renames)] if hold.renames else []
     for option, given in ANSWERS.items():
         if given in refused:
             lines += ["", f"*{option}* is not possible: {_code(refused[given])}"]

@@ -46,6 +46,8 @@ class CompactOperator(FleetOperator):
         for table in result.tables:
             if table.cascaded:
                 self.log.info("table %s: the columns of %s partitions follow", table.target, table.cascaded)
+            if table.renamed:
+                self.log.info("table %s: renamed columns of %s partitions are under their old name", table.target, table.renamed)
             for part in table.partitions:
                 self.log.info(
                     "table %s partition %r: %s (%s), %s rows, %s bytes, %s files before, %s after %s",

@@ -26,7 +26,8 @@ def tell_waiting(rows: Iterable[PipelineSpec], ledger: Ledger, context: Context,
     """Tells of drift that nobody has answered for so long, once each. A message that nobody took is tried again."""
     overdue: dict[str, dict[str, str]] = {}
     for hold in ledger.holds.overdue(older_than_seconds):
-        overdue.setdefault(hold.source_id, {})[hold.hold_id] = hold.target
+        if not hold.is_suggestion:  # nothing waits for that answer
+            overdue.setdefault(hold.source_id, {})[hold.hold_id] = hold.target
     for spec in rows:
         waiting = overdue.get(spec.id)
         if waiting and notify_waiting(spec, context, waiting):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from airflow_dataops.catalog.base import CatalogTable
 from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.approval import renames_of
 from airflow_dataops.core.comparison import hiding
+from airflow_dataops.core.continued import Rename, privacy_under
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.drift import TableCreated
 from airflow_dataops.core.drift_plan import DriftPlan
@@ -17,7 +19,7 @@ from airflow_dataops.core.errors import LimitError, ProofError
 from airflow_dataops.core.offset import CursorRange, Letters
 from airflow_dataops.core.partition import period_value, split
 from airflow_dataops.core.period import Period
-from airflow_dataops.core.privacy import Action, plan_privacy, privacy_schema
+from airflow_dataops.core.privacy import Action, privacy_schema
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.standards import BATCH_ID, standard_columns
 from airflow_dataops.core.table_spec import TableSpec
@@ -25,6 +27,7 @@ from airflow_dataops.ledger.base import BatchContent, Claim, LetterFile
 from airflow_dataops.sources.base import Batch, Reading, ReadRequest, SchemaMoved
 from airflow_dataops.steps.arrivals import Arrivals, late_letters
 from airflow_dataops.steps.build import refuse_mixed
+from airflow_dataops.steps.continued_rows import continued
 from airflow_dataops.steps.keys import KeyedRows
 from airflow_dataops.steps.letters import LettersReading, read_again, text_source
 from airflow_dataops.steps.overlap import KnownRows, known_rows, read_range, stored_since
@@ -79,28 +82,34 @@ class _Attempt(StagedRows):
         self.period = period
         self.again: list[DeadLetter] = []
         self.arrivals: Arrivals | None = None
+        self.source_schema = TableSchema()
 
     def stage(self, inferred: TableSchema | None) -> Staged:
         table, edges = self.table, self.edges
         current = current_table(edges, table)
-        reading = self._reading(current, inferred)
+        approved = edges.ledger.holds.approvals(table.key)
+        renames = renames_of(approved)
+        reading = self._reading(current, inferred, renames)
+        self.source_schema = reading.schema
         try:
-            actions = plan_privacy(reading.schema.names, table.privacy)
+            if not isinstance(reading, LettersReading):
+                reading = continued(reading, renames)
+            actions = privacy_under(reading.schema.names, table.privacy, renames)
             refuse_hidden(table, actions)
             is_hidden = isinstance(reading, LettersReading)
             observed = reading.schema if is_hidden else privacy_schema(reading.schema, actions)
-            drift, plan = staging_plan(table, current, observed, edges.ledger.holds.approvals(table.key))
+            drift, plan = staging_plan(table, current, observed, approved)
             waits = bool(drift.hold) or edges.ledger.holds.is_ahead(self.claim)
             shaper = Shaper(
                 table, plan, dict.fromkeys(actions, "keep") if is_hidden else actions, edges.privacy_key, self.claim.batch_id,
                 int(edges.clock() * 1_000_000), text_source(edges.source),
             )  # fmt: skip
-            self.letters.schema_fingerprint = reading.schema.fingerprint
+            self.letters.schema_fingerprint = self.source_schema.fingerprint
             given = {plan.names[name]: action for name, action in actions.items() if name in plan.names}
             self.hidden = hiding(plan.schema.names, given, edges.privacy_key)
-            shaper.known = self._known(reading, plan, actions, held=bool(drift.hold))
+            shaper.known = self._known(reading, plan, actions, renames, held=bool(drift.hold))
             if current is not None and not is_hidden:
-                shaper.evidence = RenameEvidence(table, data_schema(current), observed, drift, actions)
+                shaper.evidence = RenameEvidence(table, data_schema(current), observed, drift, actions, renames, edges)
             if not drift.hold:
                 refuse_mixed(table, self.claim, plan.schema.with_column(BATCH_ID), edges)
                 if table.write.mode == "merge" and not waits:  # behind others the table of today says nothing about a row
@@ -124,7 +133,7 @@ class _Attempt(StagedRows):
         finally:
             reading.close()
 
-    def _reading(self, current: CatalogTable | None, inferred: TableSchema | None) -> Reading:
+    def _reading(self, current: CatalogTable | None, inferred: TableSchema | None, renames: Sequence[Rename]) -> Reading:
         table, edges, claimed = self.table, self.edges, self.claim.range
         if isinstance(claimed, Letters):
             return read_again(table, claimed, current, edges, self.lease.keep)
@@ -134,20 +143,23 @@ class _Attempt(StagedRows):
                 range=read_range(table, claimed) if isinstance(claimed, CursorRange) else claimed,
                 batch_rows=table.read.batch_rows,
                 query=table.read.query,
-                expected=inferred or expected_schema(data_schema(current), edges.ledger.drift.schema(table.key), table),
+                expected=inferred or expected_schema(data_schema(current), edges.ledger.drift.schema(table.key), table, renames),
                 isolation=table.read.isolation,
             )
         )
 
-    def _known(self, reading: Reading, plan: DriftPlan, actions: Mapping[str, Action], *, held: bool) -> KnownRows:
+    def _known(
+        self, reading: Reading, plan: DriftPlan, actions: Mapping[str, Action], renames: Sequence[Rename], *, held: bool
+    ) -> KnownRows:
         """A watermark is read again, so a record near it may have died twice: the second of the two letters brings a row that is
         there by the first."""
         table = self.table
         if not isinstance(reading, LettersReading):
-            return known_rows(table, self.claim, plan, actions, self.edges, held=held)
+            return known_rows(table, self.claim, plan, actions, self.edges, held=held, renames=renames)
         if table.read.mode != "watermark" or table.read.cursor is None or table.write.mode != "append":
             return KnownRows()
-        return stored_since(table, table.read.cursor, reading.lowest(table.read.cursor), plan, actions, self.edges)
+        low = reading.lowest(table.read.cursor)
+        return stored_since(table, table.read.cursor, low, plan, actions, self.edges, renames=renames)
 
     def _is_limited(self, drift: DriftPlan) -> bool:
         """Whether limits of dead letters speak of this batch. What fails again in a replay has been counted before."""
@@ -220,7 +232,7 @@ class _Attempt(StagedRows):
             accounting=accounting,
             fingerprint=str(proved.fingerprint),
             source_fingerprint=str(shaper.source),
-            source_schema=reading.schema,
+            source_schema=self.source_schema,
             complete=table.read.mode == "full"
             and table.write.mode == "overwrite_partition"
             and any(p.column is not None for p in by),

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_dataops.core.approval import renames_of
+from airflow_dataops.core.continued import plan_folding, privacy_under
 from airflow_dataops.core.drift import TableCreated
 from airflow_dataops.core.errors import DataOpsError, InventoryError
-from airflow_dataops.core.privacy import plan_privacy, privacy_schema
+from airflow_dataops.core.privacy import privacy_schema
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.standards import standard_columns
@@ -60,9 +62,11 @@ def _sync(spec: PipelineSpec, edges: Edges, declared: SourceTable) -> tuple[str,
     if "problem" in declared.traits:
         raise InventoryError(declared.traits["problem"])
     table = table_spec(spec, declared.name, edges.state_id)
-    observed = privacy_schema(declared.schema, plan_privacy(declared.schema.names, table.privacy))
+    approved = edges.ledger.holds.approvals(table.key)
+    shown = plan_folding(declared.schema, renames_of(approved)).schema
+    observed = privacy_schema(shown, privacy_under(shown.names, table.privacy, renames_of(approved)))
     current = current_table(edges, table)
-    plan = plan_table(table, current, observed, edges.ledger.holds.approvals(table.key))
+    plan = plan_table(table, current, observed, approved)
     noticed = notice_declared(table, declared, plan, edges) if current is not None else Noticed()
     if plan.hold:
         return "held", (table.name, "; ".join(str(change) for change in plan.hold))

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_dataops.catalog.base import CatalogTable
-from airflow_dataops.core.approval import Approval
+from airflow_dataops.core.approval import Approval, renames_of
 from airflow_dataops.core.conform import conform
+from airflow_dataops.core.continued import Rename, fold, plan_folding, privacy_under
 from airflow_dataops.core.dead_letter import DeadLetter, LetterForm
 from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
 from airflow_dataops.core.errors import StaleError
@@ -24,7 +25,7 @@ from airflow_dataops.core.fit import fit
 from airflow_dataops.core.letter_privacy import HiddenOtherwiseError, hide_anew, hide_row
 from airflow_dataops.core.naming import sanitise
 from airflow_dataops.core.offset import Letters, Scalar
-from airflow_dataops.core.privacy import Action, plan_privacy
+from airflow_dataops.core.privacy import Action
 from airflow_dataops.core.row_json_read import UnreadableError, array_of_json, record_of_json
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.table_spec import TableSpec
@@ -90,8 +91,10 @@ def read_again(
             f"Cannot replay dead letters of {table.key}: {len(entries)} are known -> {len(claimed.letters)}. They are chosen anew."
         )
     have, last = data_schema(current), edges.ledger.drift.schema(table.key)
-    expected = {c.name: c.type for c in expected_schema(have, last, table) or ()}
-    reader = _Reader(table, edges, expected, last)
+    approved = edges.ledger.holds.approvals(table.key)
+    renames = renames_of(approved)
+    expected = {c.name: c.type for c in expected_schema(have, last, table, renames) or ()}
+    reader = _Reader(table, edges, expected, last, renames)
     rows: list[tuple[pa.RecordBatch, DeadLetter]] = []
     failed: list[DeadLetter] = []
     for letter in _from_place(entries, edges):
@@ -101,7 +104,7 @@ def read_again(
             failed.append(found)
         else:
             rows.append((found, letter))
-    return _under_contract(table, have, _grouped(rows), failed, edges.ledger.holds.approvals(table.key))
+    return _under_contract(table, have, _grouped(rows), failed, approved)
 
 
 def _from_place(entries: Sequence[LetterRecord], edges: Edges) -> Iterator[DeadLetter]:
@@ -119,8 +122,11 @@ def _from_place(entries: Sequence[LetterRecord], edges: Edges) -> Iterator[DeadL
 class _Reader:
     """One letter → one row, hidden by the rules of now; or the letter that failed again."""
 
-    def __init__(self, table: TableSpec, edges: Edges, expected: Mapping[str, pa.DataType], last: TableSchema | None) -> None:
-        self._table, self._key, self._expected = table, edges.privacy_key, expected
+    def __init__(
+        self, table: TableSpec, edges: Edges, expected: Mapping[str, pa.DataType], last: TableSchema | None,
+        renames: Sequence[Rename],
+    ) -> None:  # fmt: skip
+        self._table, self._key, self._expected, self._renames = table, edges.privacy_key, expected, renames
         self._text, self._last = text_source(edges.source), last
 
     def read(self, letter: DeadLetter) -> pa.RecordBatch | DeadLetter:
@@ -135,12 +141,20 @@ class _Reader:
                 if isinstance(read, DeadLetter):
                     return read
                 record = read
-            actions = plan_privacy(record.schema.names, self._table.privacy)
-            return hide_anew(record, form.hidden, actions, self._key)
+            actions = privacy_under(record.schema.names, self._table.privacy, self._renames)
+            return self._continued(letter, hide_anew(record, form.hidden, actions, self._key))
         except UnreadableError as error:
             return _failed(letter, "value_does_not_fit", f"Cannot replay the record: {error} -> a row of the table.")
         except HiddenOtherwiseError as error:
             return _failed(letter, "hidden_otherwise", f"Cannot replay the record: {error}. The value itself was never kept.")
+
+    def _continued(self, letter: DeadLetter, record: pa.RecordBatch) -> pa.RecordBatch | DeadLetter:
+        """The row under the table's names. A letter from before a rename has the old one, a later one the new one."""
+        folded = fold(record, plan_folding(TableSchema.of_arrow(record.schema), self._renames))
+        if folded.dead_letters:
+            (again,) = folded.dead_letters
+            return _failed(letter, again.reason, again.message, again.column)
+        return folded.records
 
     def _row(self, letter: DeadLetter, form: LetterForm) -> pa.RecordBatch:
         record = record_of_json(letter.raw)

@@ -20,6 +20,7 @@ from airflow_dataops.sources.base import SourceTable
 from airflow_dataops.steps.arrivals import refuse_expired
 from airflow_dataops.steps.attempt import stage
 from airflow_dataops.steps.cascade import cascade_few
+from airflow_dataops.steps.continue_renamed import continue_few
 from airflow_dataops.steps.held import drain
 from airflow_dataops.steps.publish import finish
 from airflow_dataops.steps.ranges import requests_of
@@ -82,6 +83,7 @@ def _load(table: TableSpec, edges: Edges, run: Run) -> TableResult:
         results += _do_all(table, declared, edges, run)
         if any(result.outcome == "held" for result in results):
             results = _let_go(table, results, edges)
+        continue_few(table, edges)
         cascade_few(table, edges)
         expire_table(table, edges)
     return _together(table, results)

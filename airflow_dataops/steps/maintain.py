@@ -20,6 +20,7 @@ from airflow_dataops.ledger.base import FileFacts, KnownTable, Ledger, Partition
 from airflow_dataops.steps.alone import Alone
 from airflow_dataops.steps.cascade import cascade
 from airflow_dataops.steps.compact import CompactionPlan, PartitionCompacted, candidates, compact_partition, look
+from airflow_dataops.steps.continue_renamed import Moved, continue_renamed
 from airflow_dataops.steps.held import known_table
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.target import current_table
@@ -69,7 +70,8 @@ class MaintenanceSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TableMaintained:
-    """What was done for one table. `cascaded`: partitions whose columns followed. `more`: something is left for the next round."""
+    """What was done for one table. `cascaded`: partitions whose columns followed; `renamed`: those
+    whose values of a new column went into the one that it continues. `more`: something is left for the next round."""
 
     source_id: str
     target: str
@@ -78,10 +80,11 @@ class TableMaintained:
     more: bool = False
     error: str | None = None
     error_code: str | None = None
+    renamed: int = 0
 
     @property
     def changed(self) -> bool:
-        return bool(self.cascaded or self.partitions)
+        return bool(self.cascaded or self.partitions or self.renamed)
 
     @property
     def failed(self) -> bool:
@@ -142,8 +145,9 @@ def maintain_table(table: TableSpec, edges: Edges, limits: Limits, only: Sequenc
     shown = current_table(edges, table)
     if shown is None:
         return TableMaintained(table.source_id, table.name)
+    moved = continue_renamed(table, edges) if only is None else Moved()
     followed = cascade(table, edges)
-    more = learn(table, edges) or bool(followed.left)
+    more = learn(table, edges) or bool(followed.left or moved.left)
     partitions: list[PartitionCompacted] = []
     for plan in plans(table, shown, edges, limits, only):
         if not _is_wanted(plan, limits):
@@ -155,7 +159,10 @@ def maintain_table(table: TableSpec, edges: Edges, limits: Limits, only: Sequenc
         limits.spent += plan.bytes
         partitions.append(compact_partition(table, plan, shown, edges))
     more = more or any(p.outcome in ("busy", "overtaken") for p in partitions)
-    return TableMaintained(table.source_id, table.name, followed.partitions, tuple(partitions), more)
+    return TableMaintained(
+        table.source_id, table.name, followed.partitions, tuple(partitions), more, moved.error, moved.error_code,
+        len(moved.partitions),
+    )  # fmt: skip
 
 
 def plans(

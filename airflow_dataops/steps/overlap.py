@@ -4,7 +4,7 @@ held batch. Each of them is recognised once, whatever happened to the row's rule
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from airflow_dataops.core.batch_id import origin_of
 from airflow_dataops.core.comparison import Comparison, compare
+from airflow_dataops.core.continued import Rename
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.fingerprint import row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
+from airflow_dataops.core.fit import fit
 from airflow_dataops.core.offset import CursorRange, Scalar, ends_below
 from airflow_dataops.core.privacy import Action
 from airflow_dataops.core.table_spec import TableSpec
-from airflow_dataops.lake.base import AtLeast
+from airflow_dataops.lake.base import AtLeast, FileFooter
 from airflow_dataops.ledger.base import Claim
 from airflow_dataops.steps.build import is_compacted
+from airflow_dataops.steps.continued_rows import StoredColumns
 from airflow_dataops.steps.ranges import overlap_low
 from airflow_dataops.steps.run import Edges
 from airflow_dataops.steps.stage import hidden_columns
@@ -84,19 +87,20 @@ class KnownRows:
 
 
 def known_rows(
-    table: TableSpec, claim: Claim, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges, *, held: bool
-) -> KnownRows:
+    table: TableSpec, claim: Claim, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges, *, held: bool,
+    renames: Sequence[Rename] = (),
+) -> KnownRows:  # fmt: skip
     """What the claim's range reads again; nothing unless it follows a watermark. `held`: the rows that are read will wait."""
     claimed = claim.range
     if table.read.mode != "watermark" or not isinstance(claimed, CursorRange) or claimed.low is None or claimed.low_inclusive:
         return KnownRows()
     low = overlap_low(claimed, table)
-    return stored_since(table, claimed.cursor, low, plan, actions, edges, but_batch=claim.batch_id, held=held)
+    return stored_since(table, claimed.cursor, low, plan, actions, edges, but_batch=claim.batch_id, held=held, renames=renames)
 
 
 def stored_since(
     table: TableSpec, cursor: str, low: Scalar | None, plan: DriftPlan, actions: Mapping[str, Action], edges: Edges,
-    *, but_batch: str | None = None, held: bool = False,
+    *, but_batch: str | None = None, held: bool = False, renames: Sequence[Rename] = (),
 ) -> KnownRows:  # fmt: skip
     """The rows of the table, and of its held batches, whose cursor (source name) is at or above `low`; not those of `but_batch`:
     an earlier generation of the batch at work is about to be replaced, its rows are no reason to leave rows out. `actions`
@@ -127,18 +131,35 @@ def stored_since(
         of = footer.profile.columns.get(column)
         if of is not None and ends_below(of.high, low):  # the file itself says that no row of it is in the zone
             continue
-        comparison = compare(footer.schema, hidden_columns(footer), read, now, edges.privacy_key, table.contract)
+        stored = StoredColumns(footer, renames, table, edges.privacy_key)
+        shape = stored.folding.schema.to_arrow() if stored.is_concerned else footer.schema
+        hidden = stored.as_stored if stored.is_concerned else hidden_columns(footer)
+        comparison = compare(shape, hidden, read, now, edges.privacy_key, table.contract)
         if column not in comparison.columns:  # its position has no common type: such a batch is refused, long before
             continue
         counts = known.found.setdefault(comparison, Counter())
         schema = comparison.schema
         shared = but_batch is not None and is_compacted(path)  # its name does not tell whose rows it has
         schema = schema.append(pa.field("_batch_id", pa.string())) if shared else schema
-        for rows in edges.lake.read([path], schema, where=AtLeast(column, low)):
+        for rows in _under(schema, path, footer, stored, AtLeast(column, low), edges):
             if shared:
                 rows = rows.filter(pc.not_equal(rows.column("_batch_id"), but_batch)).drop_columns(["_batch_id"])
             counts.update(p.tobytes() for p in comparison.of_stored(rows, edges.privacy_key))
     return known
+
+
+def _under(
+    schema: pa.Schema, path: str, footer: FileFooter, stored: StoredColumns, where: AtLeast, edges: Edges
+) -> Iterator[pa.RecordBatch]:
+    """The file's rows under `schema`, whose columns are named as the table's. One with two values for a column is like no row that
+    is read, and is left out."""
+    if not stored.is_concerned:
+        yield from edges.lake.read([path], schema, where=where)
+        return
+    for rows in edges.lake.read([path], footer.schema.remove_metadata(), where=where):
+        folded = stored.fold(rows).records
+        arrays = [fit(folded.column(f.name), f.type).values for f in schema]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _everything(schema: pa.Schema) -> Comparison:

@@ -17,7 +17,7 @@ from airflow_dataops.ledger.base import BatchContent, Claim, Decision, LetterFil
 from airflow_dataops.steps.build import build
 from airflow_dataops.steps.notice import notice
 from airflow_dataops.steps.run import Edges
-from airflow_dataops.steps.staged_as import as_staged, hold_reason
+from airflow_dataops.steps.staged_as import as_staged, hold_reason, suggestions
 from airflow_dataops.steps.target import current_table, ensure_table
 
 TRIES = 10
@@ -29,6 +29,9 @@ def finish(table: TableSpec, claim: Claim, edges: Edges) -> tuple[PartitionName,
     """`publish`, or None when the batch has to wait for a person (its own drift, or a held batch before it): it is held
     then, whoever staged it, even if that process died before it could hold it. What it shows of its source is noticed first."""
     noticed = notice(table, claim, edges)
+    found = suggestions(claim.content) if claim.content is not None and claim.state == "frozen" else ()
+    if found:
+        edges.ledger.holds.suggest(table.key, table.source_id, claim.batch_id, found)
     reason = hold_reason(claim.content) if claim.content is not None else None
     if reason is not None and claim.state == "frozen":
         edges.ledger.batches.hold(claim, reason)

@@ -16,14 +16,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from airflow_dataops.core.approval import renames_of
 from airflow_dataops.core.buckets import BucketSums, buckets_of, fitting, placed
+from airflow_dataops.core.continued import privacy_under
 from airflow_dataops.core.errors import DriftHeldError, ProofError
 from airflow_dataops.core.fingerprint import key_fingerprints, row_fingerprints
 from airflow_dataops.core.fingerprint_mix import Words
 from airflow_dataops.core.offset import CursorRange, Everything, FileSet, Letters, OffsetRange
 from airflow_dataops.core.partition import partition_name, split
 from airflow_dataops.core.partition_age import partition_age, retention_floor
-from airflow_dataops.core.privacy import plan_privacy, privacy_schema
+from airflow_dataops.core.privacy import privacy_schema
 from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.spec import PipelineSpec
 from airflow_dataops.core.table_spec import TableSpec, table_spec
@@ -31,6 +33,7 @@ from airflow_dataops.ledger.base import Decision
 from airflow_dataops.sources.base import Batch, ReadRequest, SchemaMoved
 from airflow_dataops.steps.alone import Alone
 from airflow_dataops.steps.attempt import MAX_RESTARTS
+from airflow_dataops.steps.continued_rows import continued
 from airflow_dataops.steps.run import Edges, Progress
 from airflow_dataops.steps.shape import Shaper
 from airflow_dataops.steps.target import current_table, data_schema, expected_schema, staging_plan
@@ -256,17 +259,18 @@ class _Span:
         table, edges = self.table, self.edges
         current = current_table(edges, table)
         have = data_schema(current)
+        approved = edges.ledger.holds.approvals(table.key)
+        renames = renames_of(approved)
         reading = edges.source.read(
             ReadRequest(
                 table.source_table, self.read, table.read.batch_rows, table.read.query,
-                inferred or expected_schema(have, edges.ledger.drift.schema(table.key), table), table.read.isolation,
+                inferred or expected_schema(have, edges.ledger.drift.schema(table.key), table, renames), table.read.isolation,
             )
         )  # fmt: skip
         try:
-            actions = plan_privacy(reading.schema.names, table.privacy)
-            drift, self.plan = staging_plan(
-                table, current, privacy_schema(reading.schema, actions), edges.ledger.holds.approvals(table.key)
-            )
+            reading = continued(reading, renames)
+            actions = privacy_under(reading.schema.names, table.privacy, renames)
+            drift, self.plan = staging_plan(table, current, privacy_schema(reading.schema, actions), approved)
             if drift.hold:
                 what = "; ".join(str(change) for change in drift.hold)
                 raise DriftHeldError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
+from airflow_dataops.core.continued import Rename
+from airflow_dataops.core.drift import ColumnAdded
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.renames import RenameSuggestion, rename_candidates, suggested, with_overlap
 from airflow_dataops.core.schema import TableSchema
@@ -20,14 +22,27 @@ RECENT_ROWS = 65_536
 RECENT_FILES = 32
 
 
+def _declared(table: TableSpec, have: TableSchema | None, drift: DriftPlan, edges: Edges) -> Iterator[ColumnAdded]:
+    """Columns that the table was given because the source declares them, and of which no batch has come yet (`drift_sync`)."""
+    told = edges.ledger.drift.event_of(table.key, None)
+    event = None if told is None or have is None else edges.ledger.drift.event(told)
+    for change in event["changes"] if event is not None else ():
+        name = change["column"]["name"] if change["change"] == ColumnAdded.change else None
+        column = have.get(name) if have is not None and name is not None else None
+        if column is not None and name in drift.names.values():
+            yield ColumnAdded(column)
+
+
 class RenameEvidence:
     """Sees the batch's rows as the source names them, after privacy: what is hidden is compared as it is hidden."""
 
     def __init__(
-        self, table: TableSpec, lake_schema: TableSchema | None, observed: TableSchema, drift: DriftPlan, actions: Mapping[str, str]
-    ) -> None:
+        self, table: TableSpec, lake_schema: TableSchema | None, observed: TableSchema, drift: DriftPlan,
+        actions: Mapping[str, str], renames: Sequence[Rename], edges: Edges,
+    ) -> None:  # fmt: skip
         self._table, self._lake_schema = table, lake_schema
-        candidates = rename_candidates(lake_schema, observed, (*drift.apply, *drift.hold, *drift.dead_letter))
+        changes = (*drift.apply, *drift.hold, *drift.dead_letter, *_declared(table, lake_schema, drift, edges))
+        candidates = rename_candidates(lake_schema, observed, changes, {one.after for one in renames})
         origin = {target: name for name, target in drift.names.items()}
         # All values of a masked column are one value.
         self._pairs = {c: origin[c.after] for c in candidates if c.after in origin and actions.get(origin[c.after]) != "mask"}

@@ -6,14 +6,16 @@ stay as they were stamped; only the fingerprint follows the new shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_dataops.core.accounting import Accounting
+from airflow_dataops.core.approval import Approval, renames_of
 from airflow_dataops.core.conform import conform
+from airflow_dataops.core.continued import Rename, fold, lake_named, plan_folding
 from airflow_dataops.core.dead_letter import DeadLetter, LetterForm
 from airflow_dataops.core.drift_plan import DriftPlan
 from airflow_dataops.core.errors import ProofError
@@ -27,6 +29,7 @@ from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent, Claim, LetterFile, StagedPartition
 from airflow_dataops.steps.arrivals import Arrivals, late_letters
 from airflow_dataops.steps.build import refuse_mixed
+from airflow_dataops.steps.continued_rows import StoredColumns
 from airflow_dataops.steps.keys import KeyedRows
 from airflow_dataops.steps.lease import Lease
 from airflow_dataops.steps.letter_file import DeadLetterFile
@@ -59,10 +62,10 @@ class _Counts:
     values_discarded: int
 
 
-def plan_held(table: TableSpec, content: BatchContent, edges: Edges) -> DriftPlan:
+def plan_held(table: TableSpec, content: BatchContent, approved: Sequence[Approval], edges: Edges) -> DriftPlan:
     """What the batch means for the table as it is now, under all that was approved of it. With `hold` it still has to wait."""
-    approved = edges.ledger.holds.approvals(table.key)
-    return plan_table(table, current_table(edges, table), held_schema(content), approved)
+    shown = plan_folding(held_schema(content), lake_named(renames_of(approved))).schema
+    return plan_table(table, current_table(edges, table), shown, approved)
 
 
 def held_schema(content: BatchContent) -> TableSchema:
@@ -74,16 +77,20 @@ def held_schema(content: BatchContent) -> TableSchema:
     return TableSchema((*data, *(Column(name, pa.null()) for name in untyped if name not in known)))
 
 
-def reshape(table: TableSpec, claim: Claim, content: BatchContent, plan: DriftPlan, edges: Edges) -> Reshaped:
+def reshape(
+    table: TableSpec, claim: Claim, content: BatchContent, plan: DriftPlan, renames: Sequence[Rename], edges: Edges
+) -> Reshaped:
     """The rows under `plan`, in files of the claim's own directory. Each row read is in them, was counted before, or is one of the
     new dead letters; LimitError when those are more than the row allows."""
-    return _Reshaping(table, claim, content, plan, edges).done()
+    return _Reshaping(table, claim, content, plan, renames, edges).done()
 
 
 class _Reshaping(StagedRows):
-    def __init__(self, table: TableSpec, claim: Claim, content: BatchContent, plan: DriftPlan, edges: Edges) -> None:
+    def __init__(
+        self, table: TableSpec, claim: Claim, content: BatchContent, plan: DriftPlan, renames: Sequence[Rename], edges: Edges
+    ) -> None:
         super().__init__(table, claim, edges)
-        self.content, self.plan = content, plan
+        self.content, self.plan, self.renames = content, plan, renames
         stamped = tuple(c for c in content.schema if c.name in STANDARD_COLUMNS)
         self.schema = TableSchema((*(c for c in plan.schema if not pa.types.is_null(c.type)), *stamped))
         data = TableSchema(tuple(c for c in self.schema if c.name not in STANDARD_COLUMNS))
@@ -94,12 +101,15 @@ class _Reshaping(StagedRows):
             before.rows_read, before.rows_filtered, before.rows_deduplicated, before.rows_unchanged - in_files,
             before.rows_dead_lettered, before.values_discarded,
         )  # fmt: skip
-        self.hidden = {
-            plan.names.get(name, name): how
-            for part in content.partitions
-            for file in part.files[:1]
-            for name, how in hidden_columns(edges.lake.footer(str(file["path"]))).items()
-        }
+        self.stored: StoredColumns | None = None
+        hidden: dict[str, str] = {}
+        for path in [str(file["path"]) for part in content.partitions for file in part.files[:1]]:
+            footer = edges.lake.footer(path)
+            hidden |= hidden_columns(footer)
+            if renames:
+                self.stored = StoredColumns(footer, renames, table, edges.privacy_key)
+                hidden |= self.stored.hidden
+        self.hidden = {plan.names.get(name, name): how for name, how in hidden.items()}
 
     def done(self) -> Reshaped:
         table = self.table
@@ -140,6 +150,15 @@ class _Reshaping(StagedRows):
         """Rows of one file's origin under the plan, with their standard columns."""
         data = rows.select([name for name in rows.schema.names if name not in STANDARD_COLUMNS])
         file, offsets = origin(rows)
+        if self.stored is not None:
+            folding = plan_folding(TableSchema.of_arrow(data.schema), lake_named(self.renames))
+            folded = fold(data, folding, source_file=file, source_offsets=offsets)
+            self.letters.write(folded.dead_letters)
+            self.counts.rows_dead_lettered += len(folded.dead_letters)
+            data = self.stored.hide(folded.records)
+            if folded.kept is not None:
+                rows = rows.take(pa.array(folded.kept))
+                offsets = None if offsets is None else offsets.take(pa.array(folded.kept))
         done = conform(data, self.plan, self.table.contract, source_file=file, source_offsets=offsets)
         self.letters.write(done.dead_letters)
         self.counts.rows_dead_lettered += sum(letter.rows for letter in done.dead_letters)

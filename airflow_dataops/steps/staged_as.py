@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_dataops.core.drift_events import decided
 from airflow_dataops.core.drift_plan import DriftPlan
+from airflow_dataops.core.renames import RenameSuggestion, likely
 from airflow_dataops.core.spec import WriteSpec
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import BatchContent
@@ -42,7 +43,18 @@ def drift_reason(drift: DriftPlan) -> dict[str, Any]:
     """What a person has to decide about."""
     changes = [change.to_json() for change in drift.hold]
     why = "; ".join(str(change) for change in drift.hold)
-    return {"reason": "drift", "why": why, "changes": changes, "table_schema": drift.assumes}
+    told = {"reason": "drift", "why": why, "changes": changes, "table_schema": drift.assumes}
+    renames = [one.to_json() for one in likely(drift.renames)]
+    return told | ({"renames": renames} if renames else {})
+
+
+def suggestions(content: BatchContent) -> tuple[RenameSuggestion, ...]:
+    """Columns of the batch of which a person is asked whether they are others by a new name; those of held drift are part of that
+    question."""
+    plan, reason = content.traits.get(DRIFT), hold_reason(content) or {}
+    if plan is None or reason.get("changes"):
+        return ()
+    return likely(map(RenameSuggestion.of_json, json.loads(plan)["renames"]))
 
 
 def released_traits(content: BatchContent) -> dict[str, str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from airflow_dataops.catalog.base import CatalogTable
-from airflow_dataops.core.approval import Approval, columns_at_work
+from airflow_dataops.core.approval import Approval, columns_at_work, renames_of
+from airflow_dataops.core.continued import Rename, privacy_under
 from airflow_dataops.core.drift_events import is_retired, retired_comment, unretired_comment
 from airflow_dataops.core.drift_plan import DriftPlan, plan_drift
 from airflow_dataops.core.errors import ConflictError, DriftHeldError, InventoryError
 from airflow_dataops.core.fingerprint import STANDARD_COLUMNS
+from airflow_dataops.core.naming import sanitise
 from airflow_dataops.core.partition import partition_columns
-from airflow_dataops.core.privacy import plan_privacy
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.core.types_text import type_to_text
@@ -102,13 +103,16 @@ def data_schema(table: CatalogTable | None) -> TableSchema | None:
     return TableSchema(tuple(c for c in table.columns if c.name not in STANDARD_COLUMNS))
 
 
-def expected_schema(have: TableSchema | None, last: TableSchema | None, table: TableSpec) -> TableSchema | None:
+def expected_schema(
+    have: TableSchema | None, last: TableSchema | None, table: TableSpec, renames: Sequence[Rename] = ()
+) -> TableSchema | None:
     """What a text format should try first, in source names: the lake's types, and for columns whose stored form is not
-    the source's (masked, hashed) the source type of last time."""
+    the source's (masked, hashed) the source type of last time. A column that goes on under a new name is expected under both."""
     if have is None:
         return last
     by_origin = {c.origin: c for c in have}
-    actions = plan_privacy([*by_origin, *(last.names if last else ())], table.privacy)
+    by_origin |= {r.after_origin: kept for r in renames if (kept := have.get(r.before)) is not None}
+    actions = privacy_under([*by_origin, *(last.names if last else ())], table.privacy, renames)
     columns = [Column(origin, c.type) for origin, c in by_origin.items() if actions.get(origin, "keep") == "keep"]
     columns += [c for c in last or () if actions.get(c.name, "keep") != "keep"]
     return TableSchema(tuple(columns))
@@ -129,6 +133,12 @@ def at_work(table: TableSpec) -> dict[str, str]:
         cursor=table.read.cursor if table.read.mode not in ("full", "new_files") else None,
         partitions=[p.column for p in table.target.partition_by if p.column],
     )
+
+
+def fixed_columns(table: TableSpec) -> dict[str, str]:
+    """Of these, the columns that the source is asked by or rows are placed by: their names are the source's."""
+    cursor = table.read.cursor if table.read.mode not in ("full", "new_files") else None
+    return columns_at_work((), None, cursor, [p.column for p in table.target.partition_by if p.column])
 
 
 def keys_fix_partition(table: TableSpec) -> bool:
@@ -161,6 +171,7 @@ def plan_table(
     """What the observed schema (source names, after privacy) means for the table, by its contract and what was approved of it.
     InventoryError for what no contract can settle: two names that meet, a column that collides with a partition or standard
     column."""
+    _refuse_new_names(table, renames_of(approved))
     plan = plan_drift(
         data_schema(current),
         observed,
@@ -175,6 +186,18 @@ def plan_table(
             f"Cannot load table {table.name}: {what}. Rename the column with `read.query`, or `privacy.columns: drop`."
         )
     return plan
+
+
+def _refuse_new_names(table: TableSpec, renames: Sequence[Rename]) -> None:
+    """InventoryError when the row calls a column by a name under which another one goes on: the table does not know it."""
+    named = {sanitise(name): name for name in required_columns(table)}
+    for one in renames:
+        if one.after in named:
+            raise InventoryError(
+                f"Cannot load table {table.name}: the row works with column {named[one.after]!r} -> {one.before_origin!r}, which "
+                "it is in the table, by an approved rename. Name it so in the row, or give it that name in `read.query`, or take "
+                "the rename back (`dataops drift revoke`)."
+            )
 
 
 def staging_plan(

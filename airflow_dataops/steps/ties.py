@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from airflow_dataops.core.approval import renames_of
 from airflow_dataops.core.batch_id import batch_id
 from airflow_dataops.core.conform import conform
+from airflow_dataops.core.continued import privacy_under
 from airflow_dataops.core.fingerprint import Fingerprint, row_fingerprints
 from airflow_dataops.core.offset import CursorRange
-from airflow_dataops.core.privacy import apply_privacy, plan_privacy, privacy_schema
+from airflow_dataops.core.privacy import apply_privacy, privacy_schema
 from airflow_dataops.core.table_spec import TableSpec
 from airflow_dataops.ledger.base import ClaimRequest
 from airflow_dataops.sources.base import ReadRequest
+from airflow_dataops.steps.continued_rows import continued
 from airflow_dataops.steps.overlap import KnownRows, read_range, stored_since
 from airflow_dataops.steps.ranges import overlap_low
 from airflow_dataops.steps.run import Edges
@@ -30,9 +33,12 @@ def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimReq
         ReadRequest(table.source_table, zone, table.read.batch_rows, table.read.query, isolation=table.read.isolation)
     )
     try:
-        actions = plan_privacy(reading.schema.names, table.privacy)
+        approved = edges.ledger.holds.approvals(table.key)
+        renames = renames_of(approved)
+        reading = continued(reading, renames)
+        actions = privacy_under(reading.schema.names, table.privacy, renames)
         refuse_hidden(table, actions)
-        observed, approved = privacy_schema(reading.schema, actions), edges.ledger.holds.approvals(table.key)
+        observed = privacy_schema(reading.schema, actions)
         drift, plan = staging_plan(table, current_table(edges, table), observed, approved)
         known: KnownRows | None = None
         fresh = Fingerprint.EMPTY
@@ -41,7 +47,7 @@ def late_ties(table: TableSpec, request: ClaimRequest, edges: Edges) -> ClaimReq
             prints = row_fingerprints(rows)
             if known is None:
                 low = overlap_low(claimed, table)
-                known = stored_since(table, claimed.cursor, low, plan, actions, edges, held=bool(drift.hold))
+                known = stored_since(table, claimed.cursor, low, plan, actions, edges, held=bool(drift.hold), renames=renames)
             fresh += Fingerprint.of(prints[known.sift(rows, prints)[0]])
         rest = known.rest()[0] if known is not None else None
         if rest is not None:

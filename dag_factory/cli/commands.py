@@ -168,11 +168,22 @@ COMMANDS: tuple[Command, ...] = (
         "dag_factory.cli.drift:approve",
         (
             _DRIFT,
-            Parameter("as_", "option", "new-column: values of another type go as text into a column beside", metavar="HOW"),
+            Parameter(
+                "as_", "option",
+                "new-column: values of another type go as text into a column beside. rename (or rename:OLD=NEW): the suggested new "
+                "column is the old one",
+                metavar="HOW",
+            ),
             _BY,
             *SYSTEM,
             JSON,
         ),
+    ),
+    Command(
+        "drift revoke",
+        "Take an approved rename back: what comes from now on lands in the new column.",
+        "dag_factory.cli.drift:revoke",
+        (_DRIFT, _BY, *SYSTEM, JSON),
     ),
     Command(
         "drift reject",

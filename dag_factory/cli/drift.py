@@ -33,7 +33,7 @@ def list_(context: Context, source: str | None, decided: bool) -> Report:
     finally:
         ledger.close()
     now = time.time()
-    waiting = [hold for hold in holds if hold.decision is None]
+    waiting = [hold for hold in holds if hold.decision is None and not hold.is_suggestion]
     problems = tuple(problem(f"{h.hold_id}: {h.target}: {h.why}", "held", table=h.source_table) for h in waiting)
 
     def show(console: Console) -> None:
@@ -78,21 +78,58 @@ def show(context: Context, drift: str) -> Report:
 
 def approve(context: Context, drift: str, as_: str | None, by: str | None) -> Report:
     """Records the approval, then publishes what was held. Exit code 1 when it cannot be approved, or a batch could not go on."""
-    from airflow_dataops.core.approval import APPROVE, NEW_COLUMN
+    from airflow_dataops.core.approval import NEW_COLUMN
 
-    if as_ not in (None, "new-column"):
-        raise UsageError(f"Cannot use `--as` {as_!r} -> new-column, or leave it out.")
-    return _decide(context, drift, NEW_COLUMN if as_ else APPROVE, by)
+    if as_ == "new-column":
+        return _decide(context, drift, NEW_COLUMN, None, by)
+    return _decide(context, drift, *_as_rename(as_), by)
+
+
+def _as_rename(as_: str | None) -> tuple[str | None, tuple[tuple[str, str], ...] | None]:
+    """The answer and the pairs that are meant, of `rename` or `rename:old=new,old=new`. No answer: the question's plain one."""
+    from airflow_dataops.core.approval import RENAME
+
+    if as_ is None:
+        return None, None
+    word, colon, text = as_.partition(":")
+    pairs = [tuple(one.strip() for one in pair.split("=")) for pair in text.split(",")] if colon else []
+    if word != RENAME or any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise UsageError(f"Cannot use `--as` {as_!r} -> new-column, rename, rename:OLD=NEW, or leave it out.")
+    return RENAME, tuple((pair[0], pair[1]) for pair in pairs) if colon else None
+
+
+def revoke(context: Context, drift: str, by: str | None) -> Report:
+    """Takes an approved rename back: what comes from now on lands in the new column. What the old one has stays in it."""
+    from airflow_dataops.ledger import open_ledger
+    from airflow_dataops.steps.held import refuse_stranger
+
+    who = by or getpass.getuser()
+    ledger = open_ledger(context.settings.ledger)
+    try:
+        hold = _known(ledger.holds.get(drift), drift)
+        spec, _ = open_row(context, hold.source_id)
+        refuse_stranger(spec, hold, who)
+        left = ledger.holds.revoke(drift, who)
+    finally:
+        ledger.close()
+
+    def show(console: Console) -> None:
+        console.print(f"{drift} of {hold.target}: {left.decision} by {left.decided_by}", markup=False)
+
+    return Report(data={"drift": drift_json(left, time.time())}, show=show)
 
 
 def reject(context: Context, drift: str, by: str | None) -> Report:
     """Records the rejection, then writes what was held to the dead letters."""
     from airflow_dataops.core.approval import REJECT
 
-    return _decide(context, drift, REJECT, by)
+    return _decide(context, drift, REJECT, None, by)
 
 
-def _decide(context: Context, drift: str, given: str, by: str | None) -> Report:
+def _decide(
+    context: Context, drift: str, given: str | None, pairs: tuple[tuple[str, str], ...] | None, by: str | None
+) -> Report:  # fmt: skip
+    from airflow_dataops.core.approval import APPROVE, RENAME
     from airflow_dataops.ledger import open_ledger
     from airflow_dataops.open_edges import open_edges
     from airflow_dataops.steps.held import settle
@@ -103,6 +140,7 @@ def _decide(context: Context, drift: str, given: str, by: str | None) -> Report:
         hold = _known(ledger.holds.get(drift), drift)
     finally:
         ledger.close()
+    given = given or (RENAME if hold.is_suggestion else APPROVE)
     spec, inventory = open_row(context, hold.source_id)
     with (
         context.progress.status(f"Letting go what waits of {hold.target} …"),
@@ -110,11 +148,11 @@ def _decide(context: Context, drift: str, given: str, by: str | None) -> Report:
             spec, context.settings, writer=new_writer(), platform=inventory.platform, with_source=False
         ) as edges,
     ):  # fmt: skip
-        decided, done = settle(spec, hold, given, who, edges)
+        decided, done = settle(spec, hold, given, who, edges, pairs=pairs)
         left = edges.ledger.holds.get(drift) or decided
     document = {
         "drift": drift_json(left, time.time()), "published": list(done.published), "rejected": list(done.rejected),
-        "asked": list(done.asked),
+        "asked": list(done.asked), "moved": list(done.moved), "left": done.left,
     }  # fmt: skip
     problems = [problem(f"{hold.target}: {done.error}", str(done.error_code), table=hold.source_table)] if done.error else []
     problems += [
@@ -124,6 +162,8 @@ def _decide(context: Context, drift: str, given: str, by: str | None) -> Report:
     def show(console: Console) -> None:
         console.print(f"{drift} of {hold.target}: {left.decision} by {left.decided_by}", markup=False)
         console.print(f"{len(done.published)} batches published, {len(done.rejected)} rejected, {left.batches} still wait")
+        if done.moved or done.left:
+            console.print(f"{len(done.moved)} partitions written under the old name, {done.left} left to the maintenance")
         for one in problems:
             console.print(one["message"], markup=False, style="red", soft_wrap=True)
 
@@ -200,6 +240,13 @@ def show_queues(console: Console, queues: list[dict[str, Any]]) -> None:
     console.print(shown)
 
 
+def _evidence(one: dict[str, Any]) -> str:
+    """What speaks for a rename, and against it."""
+    shared = "not compared" if one["value_overlap"] is None else f"{one['value_overlap']:.0%} of values shared"
+    same = ", ".join(f"{'same' if one[f'same_{what}'] else 'other'} {what}" for what in ("type", "position"))
+    return f"{one['before']}={one['after']}: {shared}, {same}, names alike to {one['name_similarity']:.0%}"
+
+
 def _show_one(console: Console, d: dict[str, Any]) -> None:
     from rich.text import Text
 
@@ -210,6 +257,8 @@ def _show_one(console: Console, d: dict[str, Any]) -> None:
         "decision": f"{d['decision']} by {d['decided_by']} at {d['decided_at']}" if d["decision"] else "none yet",
         "could not go on": d["error"],
     }  # fmt: skip
+    for number, one in enumerate(d["renames"]):
+        lines[f"rename {number + 1}"] = _evidence(one)
     for name, text in lines.items():
         if text:
             console.print(Text(f"{name:<16}", style="bold") + Text(str(text)), soft_wrap=True)

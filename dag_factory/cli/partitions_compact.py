@@ -32,22 +32,31 @@ def compact(context: Context, table: str, partition: str | None, dry_run: bool) 
         only = None if partition is None else [partition]
         if dry_run:
             found = [told_only(plan) for plan in plans(target, shown, edges, limits, only)]
-            cascaded = 0
+            cascaded, renamed, error = 0, 0, None
         else:
             done = maintain_table(target, edges, limits, only)
-            found, cascaded = list(done.partitions), done.cascaded
+            found, cascaded, renamed = list(done.partitions), done.cascaded, done.renamed
+            error = None if done.error is None else problem(f"{table}: {done.error}", done.error_code or "failed")
     left = [p for p in found if p.outcome in ("busy", "overtaken", "left", "failed")]
     problems = tuple(problem(f"{table} {p.partition or 'all rows'}: {p.error}", p.error_code or p.outcome) for p in left)
+    problems += (error,) if error is not None else ()
 
     def show(console: Console) -> None:
         _show(console, found)
         columns = f", the columns of {cascaded:,} partitions follow the table" if cascaded else ""
+        columns += f", {renamed:,} partitions have a renamed column under its old name" if renamed else ""
         console.print(
             f"{len(found):,} partitions with files to be written again{columns}{' (nothing was done)' if dry_run else ''}."
         )
 
     return Report(
-        data={"table": table, "dry_run": dry_run, "cascaded": cascaded, "partitions": [p.to_json() for p in found]},
+        data={
+            "table": table,
+            "dry_run": dry_run,
+            "cascaded": cascaded,
+            "renamed": renamed,
+            "partitions": [p.to_json() for p in found],
+        },
         problems=problems,
         code=Code.PROBLEMS if problems else Code.GOOD,
         show=show,

@@ -259,6 +259,24 @@ def test_an_answer_is_recorded_with_its_person_and_carried_out(
     assert ledger.holds.queues() == ()
 
 
+def test_a_suggested_rename_is_asked_about_and_carried_out(
+    supervisor: Supervisor, ledger: Ledger, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = _spec()
+    drift = held(ledger, shop, spec, "ALTER TABLE orders RENAME COLUMN name TO full_name")
+    maintain(supervisor, spec)
+    assert [m.run_id for m in supervisor.sent] == [drift.hold_id]
+    shown = ask(supervisor, drift.hold_id, spec)
+    assert shown is not None and shown.options == ["Approve as rename", "Reject"]
+    assert shown.subject == "Suggested rename of shop.orders, source shop.orders_db"
+    assert "column 'name' may be 'full_name' by now (values 100% shared" in (shown.body or "")
+    assert "Nothing waits for this answer" in (shown.body or "")
+    chosen(supervisor, drift.hold_id, "Approve as rename", ANN, spec)
+    carry_out(supervisor, drift.hold_id, spec)
+    logged = capsys.readouterr().out
+    assert "rename by ann. 0 batches published, 0 rejected" in logged and "partitions under the old name" in logged
+
+
 @pytest.mark.parametrize("when", ["before", "at the same moment"])
 def test_somebody_elses_earlier_answer_stands_and_is_told(
     supervisor: Supervisor, ledger: Ledger, shop: Path, capsys: pytest.CaptureFixture[str], when: str

@@ -17,8 +17,10 @@ from airflow_dataops.core.schema import TableSchema
 from airflow_dataops.core.table_spec import table_spec
 from airflow_dataops.steps.discover import discover
 from airflow_dataops.steps.gone import GONE, notice_tables
+from airflow_dataops.steps.held import answer, let_go
 from airflow_dataops.steps.load import load
 from airflow_dataops.steps.run import Run
+from airflow_dataops.steps.verify import verify
 from tests.catalog.conftest import hive_catalog
 from tests.steps.test_drift_events import Commented
 from tests.steps.world import World, day, visible_rows
@@ -103,6 +105,41 @@ def test_08_a_rename_is_suggested_and_never_applied(catalog: Catalog, tmp_path: 
     (event,) = site.world.edges(site.spec).ledger.drift.events("d.src")
     (rename,) = event["renames"]
     assert (rename["before"], rename["after"], rename["same_type"], rename["same_position"]) == ("cust_nm", "cust_name", True, True)
+
+
+@REAL_TOO
+def test_08_an_approved_rename_goes_on_as_the_old_column_also_in_what_landed(catalog: Catalog, tmp_path: Path) -> None:
+    site = Site(catalog, tmp_path)
+    site.shows(id=[1], cust_nm=["Ann"])
+    site.shows(id=[2], **{"Cust Name": ["Bob"]})
+    site.shows(id=[3], **{"Cust Name": ["Eve"]})
+    edges, table = site.world.edges(site.spec), table_spec(site.spec, "t")
+    (hold,) = edges.ledger.holds.list()
+    answer(table, hold, "rename", "ann", edges.ledger)
+    done = let_go(table, edges)
+    assert (done.error, done.moved) == (None, ("dt=2024-05-02", "dt=2024-05-03"))
+    assert site.shows(id=[4], **{"Cust Name": ["Joe"]}).outcome == "loaded"
+    assert [(r["id"], r["cust_nm"], r["cust_x0020_name"]) for r in site.rows()] == [
+        (1, "Ann", None), (2, "Bob", None), (3, "Eve", None), (4, "Joe", None),
+    ]  # fmt: skip
+    assert site.columns().names == ("id", "cust_nm", "cust_x0020_name") and site.columns().column("cust_nm").comment == ""
+    verify(site.spec, edges, ["t"]).raise_for_problems("the rename")
+    assert site.told()[-1] == ["column 'cust_nm' is 'cust_x0020_name' in the source"]
+
+
+@MEMORY
+def test_08_a_renamed_column_of_a_wider_type_widens_the_old_one(catalog: Catalog, tmp_path: Path) -> None:
+    site = Site(catalog, tmp_path)
+    site.shows(id=[1, 2], n=pa.array([7, 8], pa.int32()))
+    site.shows(id=[1, 2], m=pa.array([7, 8], pa.int64()))
+    edges, table = site.world.edges(site.spec), table_spec(site.spec, "t")
+    (hold,) = edges.ledger.holds.list()
+    answer(table, hold, "rename", "ann", edges.ledger)
+    assert let_go(table, edges).moved == ("dt=2024-05-02",)
+    assert site.columns().column("n").type == pa.int64() and {r["n"] for r in site.rows()} == {7, 8}
+    assert next(d["why"] for d in edges.ledger.drift.ddl() if d["statement"] == "alter_table") == "an approved rename"
+    site.days = 1
+    assert site.shows(id=[1, 2], m=pa.array([7, 8], pa.int64())).outcome == "unchanged", "it is what was moved"
 
 
 @REAL_TOO

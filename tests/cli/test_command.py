@@ -27,7 +27,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "status", "backfill", "pause", "unpause", "trigger", "cancel", "retry",
     ]  # fmt: skip
     assert [name.removeprefix("drift ") for name in NAMES if name.startswith("drift ")] == [
-        "list", "show", "approve", "reject", "events", "audit",
+        "list", "show", "approve", "revoke", "reject", "events", "audit",
     ]  # fmt: skip
 
 

@@ -96,3 +96,33 @@ def test_a_history_that_is_empty_or_unknown(dataops: Dataops) -> None:
     for words, why in wrong.items():
         refused = dataops("drift", *words, "--json")
         assert refused.code == 2 and why in refused.document["problems"][0]["message"]
+
+
+def renamed(home: Path, dataops: Dataops) -> str:
+    """A column of customers has another name; the id of the question about it."""
+    assert dataops("run", "shop.db", "--table", "customers", "--json").code == 0
+    with sqlite3.connect(home / "shop.db") as database:
+        database.execute("alter table customers rename column name to full_name")
+    assert dataops("run", "shop.db", "--table", "customers", "--json").code == 0
+    listed = dataops("drift", "list", "--json")
+    assert listed.code == 0, "nothing waits"
+    (found,) = listed.document["drifts"]
+    assert found["suggestion"] and (found["batches"], found["decision"]) == (0, None)
+    return str(found["id"])
+
+
+def test_a_suggested_rename_is_listed_shown_approved_and_taken_back(home: Path, dataops: Dataops) -> None:
+    drift = renamed(home, dataops)
+    assert "column 'name' may be 'full_name' by now (values 100% shared" in dataops("drift", "list").out
+    assert "name=full_name: 100% of values shared, same type, same position" in dataops("drift", "show", drift).out
+    assert dataops("drift", "approve", drift, "--as", "rename:name=other", "--json").code == 1
+    assert dataops("drift", "approve", drift, "--as", "rename:name", "--json").code == 2
+    done = dataops("drift", "approve", drift, "--by", "ann", "--json")
+    assert (done.code, done.document["drift"]["decision"], len(done.document["moved"])) == (0, "rename", 1)
+    rows = dataops("sql", "select count(*) as n from shop.customers where full_name is not null or name is null", "--json")
+    assert next(iter(rows.document["rows"]))["n"] == 0
+    assert dataops("run", "shop.db", "--table", "customers", "--json").code == 0
+    assert dataops("verify", "shop.db", "--against-source", "--json").code == 0
+    taken = dataops("drift", "revoke", drift, "--by", "bob", "--json")
+    assert (taken.code, taken.document["drift"]["decision"], taken.document["drift"]["decided_by"]) == (0, "revoked", "bob")
+    assert dataops("drift", "revoke", drift, "--by", "ann", "--json").code == 1

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from airflow_dataops.core.approval import Approval
 from airflow_dataops.core.offset import Everything
+from airflow_dataops.core.renames import RenameSuggestion
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import ContractSpec
 from airflow_dataops.ledger.base import Ledger
@@ -168,3 +170,25 @@ def test_what_is_known_of_a_settled_table_is_small(ledger: Ledger) -> None:
     with ledger.drift._database.read() as connection:  # type: ignore[attr-defined]
         state = connection.execute(sa.select(shown_table.c.state)).scalar()
     assert len(json.dumps(state)) < 50_000
+
+
+def test_an_approved_rename_is_told_once_and_either_name_is_the_column_then(ledger: Ledger) -> None:
+    ledger.batches.claim(asking("b1", "r1"))
+    ledger.drift.observe(seen("id int64, cust_nm string", 1))
+    assert len(ledger.drift.observe(seen("id int64, cust_name string", 2)).events) == 1
+    pair = RenameSuggestion("cust_nm", "cust_name", True, True, 0.9)
+    (hold_id,) = ledger.holds.suggest(ORDERS, "sales.shop", "b2", [pair])
+    ledger.holds.decide(hold_id, "rename", "ann", [Approval("column_renamed", "cust_name", rename=pair.rename)])
+    told = ledger.drift.events()
+    assert texts(told[0]) == ["column 'cust_nm' is 'cust_name' in the source"]
+    for number, name in enumerate(("cust_name", "cust_nm", "cust_name"), 3):
+        found = ledger.drift.observe(seen(f"id int64, {name} string", number))
+        assert (found.events, found.retired) == ((), {"cust_name"})
+    assert ledger.drift.events() == told
+    last = ledger.drift.schema(ORDERS)
+    assert last is not None and last.names == ("id", "cust_name"), "the history has the source's own names"
+    ledger.holds.revoke(hold_id, "bob")
+    (event,) = ledger.drift.observe(seen("id int64, cust_name string", 6)).events
+    back = ledger.drift.event(event)
+    assert back is not None
+    assert texts(back) == ["column 'cust_nm' is gone from the source", "column 'cust_name' is back in the source"]

@@ -11,6 +11,7 @@ from airflow_dataops.core.accounting import Accounting
 from airflow_dataops.core.approval import Approval
 from airflow_dataops.core.dead_letter import DeadLetter
 from airflow_dataops.core.errors import ConflictError, FencedError, HoldError, InventoryError, ProofError, StopError
+from airflow_dataops.core.renames import RenameSuggestion
 from airflow_dataops.ledger.base import WHOLE_TABLE, Ledger, Release
 from tests.ledger.actors import MONDAY, ORDERS, TUESDAY, Clock, asking, commit, freeze, load, plans_of, staged
 
@@ -246,3 +247,52 @@ def test_who_was_asked_and_told(ledger: Ledger, clock: Clock) -> None:
     assert [h.hold_id for h in ledger.holds.answered()] == [asked.hold_id]
     ledger.holds.closed(asked.hold_id)
     assert ledger.holds.answered() == ledger.holds.unasked() == ()
+
+
+PAIR = RenameSuggestion("cust_nm", "cust_name", True, True, 0.9, 1.0, "cust_nm", "cust_name")
+
+
+def test_a_suggestion_is_asked_about_once_and_no_batch_waits_for_it(ledger: Ledger) -> None:
+    load(ledger, asking("b1", "r1"))
+    other = replace(PAIR, after="name")
+    (first, second) = ledger.holds.suggest(ORDERS, "sales.shop", "b1", [PAIR, other])
+    assert ledger.holds.suggest(ORDERS, "sales.shop", "b2", [PAIR]) == ()
+    found = ledger.holds.get(first)
+    assert found is not None and found.is_suggestion and (found.batches, found.renames) == (0, (PAIR,))
+    assert [h.hold_id for h in ledger.holds.unasked()] == [h.hold_id for h in ledger.holds.list("sales.shop")]
+    assert ledger.holds.take(ORDERS, "w", "n") is None and ledger.holds.queues() == ()
+    ledger.holds.decide(second, "reject", "ann")
+    assert ledger.holds.suggest(ORDERS, "sales.shop", "b3", [other]) == (), "a rejected pair is not asked about again"
+
+
+def test_an_approved_rename_stands_until_it_is_taken_back(ledger: Ledger, clock: Clock) -> None:
+    load(ledger, asking("b1", "r1"))
+    (known,) = ledger.maintenance.due()
+    ledger.maintenance.done(known)
+    (hold_id,) = ledger.holds.suggest(ORDERS, "sales.shop", "b1", [PAIR])
+    given = Approval("column_renamed", "cust_name", rename=PAIR.rename)
+    with pytest.raises(InventoryError, match="none yet -> rename"):
+        ledger.holds.revoke(hold_id, "bob")
+    ledger.holds.decide(hold_id, "rename", "ann", [given])
+    assert ledger.holds.approvals(ORDERS) == (given,)
+    assert [table.table_key for table in ledger.maintenance.due()] == [ORDERS], "what landed has to be moved"
+    clock.wait(HOUR)
+    for _ in range(2):
+        done = ledger.holds.revoke(hold_id, "bob")
+        assert (done.decision, done.decided_by, done.decided_at) == ("revoked", "bob", clock.now)
+    with pytest.raises(InventoryError, match="it is revoked -> rename"):
+        ledger.holds.revoke(hold_id, "ann")
+    assert ledger.holds.approvals(ORDERS) == ()
+    told = [(e["decision"], e["decided_by"], [c["text"] for c in e["changes"]]) for e in ledger.drift.events()]
+    texts = ["column 'cust_nm' is 'cust_name' in the source"]
+    assert told == [("revoked", "bob", texts), ("rename", "ann", texts)]
+
+
+def test_what_was_taken_back_does_not_answer_for_a_batch_that_was_read_meanwhile(ledger: Ledger) -> None:
+    hold(ledger, "b1", "r1", ADDED)
+    (asked,) = ledger.holds.list()
+    ledger.holds.decide(asked.hold_id, "rename", "ann", [Approval("column_renamed", "city", rename=PAIR.rename)])
+    ledger.holds.revoke(asked.hold_id, "ann")
+    hold(ledger, "b2", "r2", ADDED)
+    (again,) = [h for h in ledger.holds.list() if h.decision is None]
+    assert again.hold_id != asked.hold_id and again.batches == 1

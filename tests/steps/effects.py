@@ -13,7 +13,7 @@ EFFECTS = {
     "ledger.partitions": {"drop"},
     "ledger.directories": {"register", "forget"},
     "ledger.drift": {"observe", "observe_table", "record_ddl"},
-    "ledger.holds": {"take", "ask", "failed", "reject", "decide"},
+    "ledger.holds": {"take", "ask", "failed", "reject", "decide", "suggest", "revoke"},
     "ledger.offsets": {"free_from"},
     "ledger.runs": {"record"},
     "ledger.maintenance": {"place", "move", "recolumn", "give_up", "learn", "done"},

@@ -379,7 +379,8 @@ def test_c5_an_earlier_attempt_at_a_release_can_do_nothing_more(world: World) ->
     zombie = edges.ledger.holds.take(table.key, "zombie", edges.nonce(), lease_seconds=0.0)
     assert zombie is not None and zombie.claim.content is not None
     content = zombie.claim.content
-    shaped = reshape(table, zombie.claim, content, plan_held(table, content, edges), edges)
+    plan = plan_held(table, content, edges.ledger.holds.approvals(table.key), edges)
+    shaped = reshape(table, zombie.claim, content, plan, (), edges)
     assert len(drained(world, spec).published) == 1
     with pytest.raises(FencedError):
         publish(table, replace(zombie.claim, content=shaped.content), edges)
