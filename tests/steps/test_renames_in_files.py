@@ -50,6 +50,18 @@ def test_files_of_before_and_after_land_in_one_column_also_together(world: World
     assert shown(world, spec) == {1: "007", 2: "008", 3: "009", 4: "010", 5: "011"}
 
 
+def test_a_new_name_is_read_with_the_type_that_the_old_one_has(world: World) -> None:
+    spec = world.spec(**NEW, **DT, contract={"columns": "freeze"})
+    put(world, "a.csv", "id,cust_nm\n1,007\n")
+    world.load(spec, "src", "2024-05-01")
+    put(world, "b.csv", "id,cust_name\n2,008\n")
+    assert world.load(spec, "src", "2024-05-02").outcome == "held"
+    assert len(give(world, spec, table="src").published) == 1
+    put(world, "c.csv", "id,cust_name\n3,11\n")  # alone it would be a number
+    assert world.load(spec, "src", "2024-05-03").outcome == "loaded"
+    assert shown(world, spec) == {1: "007", 2: "008", 3: "11"}
+
+
 @pytest.mark.parametrize("key", ["2024-05-01", "2024-05-02"])
 def test_old_files_that_are_read_again_land_where_they_were(world: World, key: str) -> None:
     spec = renamed(world)
