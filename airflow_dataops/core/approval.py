@@ -20,7 +20,7 @@ What else was held beside them is approved with it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pyarrow import types as pt
@@ -78,6 +78,7 @@ class TableNow:
 def plan_renames(held: Sequence[Change], pairs: Sequence[Rename], now: TableNow) -> tuple[Approval, ...]:
     """What the answer `rename` approves: these pairs, and of the held changes what is none of them as `approve` does.
     InventoryError naming every pair that cannot be one column, and why; then nothing is approved."""
+    pairs = [_resolved(one, now.standing) for one in pairs]
     refused = [f"{one.before!r} as {one.after!r}: {why}" for one in pairs if (why := _not_one(one, pairs, now)) is not None]
     if refused or not pairs:
         raise InventoryError(
@@ -91,6 +92,12 @@ def plan_renames(held: Sequence[Change], pairs: Sequence[Rename], now: TableNow)
     return made + (plan_approval(rest, APPROVE, now.at_work) if rest else ())
 
 
+def _resolved(one: Rename, standing: Iterable[Rename]) -> Rename:
+    """The pair with the column that the table has: what goes on under a name that goes on under the next."""
+    first = next((o for o in standing if o.after == one.before), None)
+    return one if first is None else replace(one, before=first.before, before_origin=first.before_origin)
+
+
 def _not_one(one: Rename, pairs: Sequence[Rename], now: TableNow) -> str | None:
     """Why the pair cannot be one column."""
     others = [o for o in (*now.standing, *pairs) if o != one]
@@ -100,8 +107,6 @@ def _not_one(one: Rename, pairs: Sequence[Rename], now: TableNow) -> str | None:
         return f"the row uses {one.after!r} as {now.at_work[one.after]}, and the column is {one.before!r} in the table"
     if one.before in now.shown:
         return "it is back in the source"
-    if any(one.before == o.after for o in others):
-        return "it goes on under another column already"
     if any(one.after in (o.before, o.after) for o in others) or one.before == one.after:
         return "the new name stands for another column"
     if any(one.before == o.before for o in pairs if o is not one):

@@ -26,6 +26,7 @@ from airflow_dataops.core.promotion import promote
 from airflow_dataops.core.row_json import rows_to_json
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.spec import PrivacySpec
+from airflow_dataops.core.storable import storable
 from airflow_dataops.core.types_text import type_to_text
 
 TWO_VALUES = "two_values"
@@ -100,7 +101,7 @@ def _joined(name: str, group: Sequence[Column]) -> pa.DataType:
                 "(`dataops drift revoke`), or leave one of them out of `read.query`."
             )
         kind = kind if promotion.how == "same" else promotion.type
-    return kind
+    return kind if len(group) == 1 else storable(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +141,28 @@ def _one_of(arrays: Sequence[pa.Array], kind: pa.DataType) -> tuple[pa.Array, ND
     two = np.zeros(len(values), np.bool_)
     for array in arrays:
         fitted = fit(array, kind)
-        both = pc.and_(values.is_valid(), fitted.values.is_valid()).to_numpy(zero_copy_only=False)
-        for row in np.flatnonzero(both).tolist():  # few, or a column that is there twice
-            two[row] |= values[row] != fitted.values[row]
+        two |= _differ(values, fitted.values)
         if fitted.unfit is not None:
             two |= fitted.unfit
         values = _coalesced(values, fitted.values)
     return values, two
+
+
+def _differ(first: pa.Array, second: pa.Array) -> NDArray[np.bool_]:
+    """Where both have a value, and not the same. No number is no number."""
+    both = pc.and_(first.is_valid(), second.is_valid())
+    if not pc.any(both).as_py():
+        return np.zeros(len(first), np.bool_)
+    if pt.is_nested(first.type):
+        found = np.zeros(len(first), np.bool_)
+        for row in np.flatnonzero(both.to_numpy(zero_copy_only=False)).tolist():
+            found[row] = first[row] != second[row]
+        return found
+    other = pc.fill_null(pc.not_equal(first, second), False)
+    if pt.is_floating(first.type):
+        other = pc.and_not(other, pc.fill_null(pc.and_(pc.is_nan(first), pc.is_nan(second)), False))
+    differ: NDArray[np.bool_] = other.to_numpy(zero_copy_only=False).astype(np.bool_)
+    return differ
 
 
 def _coalesced(first: pa.Array, second: pa.Array) -> pa.Array:

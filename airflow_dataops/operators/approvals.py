@@ -197,8 +197,9 @@ def question(hold: Hold, refused: Mapping[str, str], now: float | None = None) -
     if hold.is_suggestion:
         lines += ["", "Nothing waits for this answer. Until then, and after **Reject**, both columns are beside each other."]
     lines += ["", *(f"- rename: {_code(str(one))}" for one in hold.renames)] if hold.renames else []
+    meant = {"rename"} if hold.is_suggestion else {"approve", "new_column", *(["rename"] if hold.renames else [])}
     for option, given in ANSWERS.items():
-        if given in refused:
+        if given in refused and given in meant:
             lines += ["", f"*{option}* is not possible: {_code(refused[given])}"]
     return "\n".join(lines) + "\n"
 

@@ -23,6 +23,7 @@ from airflow_dataops.core.profile import Profile
 from airflow_dataops.core.promotion import promote
 from airflow_dataops.core.schema import Column, TableSchema
 from airflow_dataops.core.table_spec import TableSpec
+from airflow_dataops.core.types_text import type_to_text
 from airflow_dataops.lake.base import FileFooter
 from airflow_dataops.ledger.base import Decision, DecisionPlan, PartitionName, Place
 from airflow_dataops.steps.build import footing
@@ -83,6 +84,16 @@ def continue_renamed(table: TableSpec, edges: Edges, most: int | None = None) ->
         except DataOpsError as error:
             log.warning("values of renamed columns stay where they are in partition %s of %s: %s", name, table.name, error)
             failed = Moved(error=failed.error or str(error), error_code=failed.error_code or told(error)[1])
+    if moved:
+        pairs = ", ".join(f"{one.after} -> {one.before}" for one in renames)
+        edges.ledger.drift.record_ddl(
+            {
+                "table_key": table.key, "target": table.name, "statement": "continue_renamed", "who": edges.writer,
+                "why": f"approved rename: {pairs}", "before": None,
+                "after": [f"{c.name} {type_to_text(c.type)}" for c in shown.columns],
+                "partitions": len(moved), "first": moved[0], "last": moved[-1],
+            }
+        )  # fmt: skip
     return Moved(tuple(moved), left, failed.error, failed.error_code)
 
 

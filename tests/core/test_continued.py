@@ -103,7 +103,7 @@ def test_how_a_column_is_hidden_goes_with_its_values(hidden: dict[str, str], wan
         (A_C, {"shown": {"a", "c"}}, "it is back in the source"),
         (A_C, {"fixed": {"a": "cursor"}}, "the row uses it as cursor"),
         (A_C, {"at_work": {"c": "key"}}, "the row uses 'c' as key"),
-        (A_C, {"standing": (Rename("x", "a", "x", "a"),)}, "it goes on under another column"),
+        (A_C, {"standing": (Rename("c", "a", "c", "a"),), "shown": ()}, "the new name stands for another"),
         (A_C, {"standing": (Rename("x", "c", "x", "c"),)}, "the new name stands for another"),
         (A_C, {"standing": (Rename("c", "x", "c", "x"),)}, "the new name stands for another"),
         (Rename("a", "a", "a", "a"), {}, "the new name stands for another"),
@@ -127,6 +127,8 @@ def test_what_else_is_held_is_approved_with_the_rename() -> None:
     assert made == (Approval("column_renamed", "c", rename=A_C), Approval("column_added", "other"))
     assert tuple(Approval.of_json(one.to_json()) for one in made) == made and renames_of(made) == (A_C,)
     assert plan_renames([], [B_C], TableNow((A_C,), {"d"}, {}, {})) == (Approval("column_renamed", "d", rename=B_C),)
+    made = plan_renames([], [Rename("c", "d", "c", "D")], TableNow((A_C,), {"d"}, {}, {}))
+    assert renames_of(made) == (Rename("a", "d", "a", "D"),), "what went on under another name goes on under the next"
     widened = TypeWidened("n", pa.int32(), pa.int32(), pa.int64())
     assert plan_renames([widened], [A_C], NOW)[1:] == plan_approval([widened], APPROVE, {})
 
@@ -149,6 +151,23 @@ def test_what_is_shown_goes_on_as_one_column() -> None:
     assert now.columns["a"] == Fact("int64", "int64", ("int32", "int64")) and now.retired == {"c"}
     assert not look(now, Sight({"a": "int64"}, run="r"), 3, 7).columns
     assert now.continued("x", "y") == now
+
+
+KINDS = [
+    pa.float64(), pa.string(), pa.binary(), pa.bool_(), pa.decimal128(5, 2), pa.timestamp("us", "UTC"), pa.null(), pa.time64("us"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_values_of_every_kind_are_compared(kind: pa.DataType) -> None:
+    values = {pa.float64(): [1.5, float("nan")], pa.string(): ["x", "y"], pa.binary(): [b"x", b"y"], pa.bool_(): [True, False]}
+    some = pa.array([None, None]) if pa.types.is_null(kind) else pa.array(values.get(kind, [1, 2]), kind)
+    records = pa.RecordBatch.from_arrays([some, some], names=["a", "c"])
+    same = fold(records, plan_folding(TableSchema.of_arrow(records.schema), (A_C,)))
+    assert same.dead_letters == () and same.records.column("a").null_count == some.null_count
+    other = pa.RecordBatch.from_arrays([some, some[::-1]], names=["a", "c"])
+    folding = plan_folding(TableSchema.of_arrow(other.schema), (A_C,))
+    assert len(fold(other, folding).dead_letters) == (0 if kind == pa.null() else 2)
 
 
 def test_nested_values_are_folded_too() -> None:
