@@ -23,6 +23,7 @@ from tests.servers.process import RUN_FOLDER
 from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 from tests.servers.shared import TestRun, shared_server
+from tests.servers.trino import TrinoServer
 from tests.soak import SEED
 
 _RUN = pytest.StashKey[TestRun]()
@@ -117,6 +118,12 @@ def hive_server() -> HiveServer:
 def kafka_server() -> KafkaServer:
     """A running Kafka broker: `.address`, `.connection()`."""
     return shared_server(KafkaServer)
+
+
+@pytest.fixture(scope="session")
+def trino_server() -> TrinoServer:
+    """A running Trino: `.new_catalog(name, hive_server, inside)` lets it read a metastore's tables, `.query(sql)` reads them."""
+    return shared_server(TrinoServer)
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,12 @@ from airflow_dataops.core.types_text import type_to_text
 Reader = Literal["duckdb", "hive", "spark", "trino"]
 READERS: frozenset[Reader] = frozenset(get_args(Reader))
 
+LONG_DIGITS = 18
+"""A decimal of more is no 64-bit number any more; Trino reads integers of a file only as one that is."""
+
 Step = Literal[
-    "small integer", "integer", "float", "integer to decimal", "digits", "scale", "exact to text", "text", "unit",
-    "date to timestamp", "other",
+    "small integer", "integer", "float", "integer to decimal", "integer to long decimal", "digits", "scale", "exact to text",
+    "text", "unit", "date to timestamp", "other",
 ]  # fmt: skip
 
 _FAIL: dict[Step, frozenset[Reader]] = {
@@ -33,6 +36,7 @@ _FAIL: dict[Step, frozenset[Reader]] = {
     "float": frozenset({"spark"}),
     "scale": frozenset({"spark"}),
     "integer to decimal": frozenset({"hive", "spark"}),
+    "integer to long decimal": frozenset({"hive", "spark", "trino"}),
     "exact to text": frozenset({"hive", "spark"}),
     "text": frozenset({"hive", "spark", "trino"}),
     "date to timestamp": frozenset({"hive", "spark", "trino"}),
@@ -99,7 +103,7 @@ def _step(written: pa.DataType, shown: pa.DataType) -> Step:
     if pt.is_floating(written) and pt.is_floating(shown):
         return "float"
     if pt.is_integer(written) and pt.is_decimal(shown):
-        return "integer to decimal"
+        return "integer to decimal" if shown.precision <= LONG_DIGITS else "integer to long decimal"
     if pt.is_decimal(written) and pt.is_decimal(shown):
         return "digits" if written.scale == shown.scale else "scale"
     if pt.is_string(shown) and not pt.is_nested(written):

@@ -18,6 +18,8 @@ ROWS = [
     (pa.decimal128(10, 2), pa.decimal128(12, 2), set()),
     (pa.decimal128(10, 2), pa.decimal128(12, 4), NOT_SPARK),
     (pa.int32(), pa.decimal128(12, 2), NOT_HIVE),
+    (pa.int32(), pa.decimal128(18, 2), NOT_HIVE),
+    (pa.int64(), pa.decimal128(21, 2), {"hive", "spark", "trino"}),
     (pa.int64(), pa.string(), NOT_HIVE),
     (pa.decimal128(10, 2), pa.string(), NOT_HIVE),
     (pa.bool_(), pa.string(), {"hive", "spark", "trino"}),

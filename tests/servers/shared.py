@@ -26,8 +26,11 @@ from tests.servers.postgres import PostgresServer
 from tests.servers.process import CARD, RUN_FOLDER, ServerProcess
 from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
+from tests.servers.trino import TrinoServer
 
-Server = TypeVar("Server", AirflowServer, HiveServer, KafkaServer, PostgresServer, MariaDBServer, RedisServer, S3Server)
+Server = TypeVar(
+    "Server", AirflowServer, HiveServer, KafkaServer, PostgresServer, MariaDBServer, RedisServer, S3Server, TrinoServer
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
