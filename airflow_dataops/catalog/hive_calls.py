@@ -1,7 +1,8 @@
 """Calls to a metastore: counted, with an end, repeated where that is harmless, their failures translated once.
 
-A line that breaks (the metastore was restarted, a proxy hung up) is opened again, a few times. A call that nobody answers in
-time is not repeated: it may still be running there, and asking twice would double the load.
+A line that breaks (the metastore was restarted, a proxy hung up) is opened again, a few times, and so is a call repeated whose
+transaction the metastore's own database undid (a deadlock of two calls). A call that nobody answers in time is not repeated: it may
+still be running there, and asking twice would double the load.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ _LASTING = (
     "unable to create", "permission denied", "no filesystem for scheme", "is not a directory", "incompatible", "invalid ",
     "cannot be null", "not allowed", "partition keys", "does not exist", "doesn't exist", "already exists",
 )  # fmt: skip
+
+
+# Said when the metastore's database has undone the call: Derby, MySQL, PostgreSQL, Oracle.
+_UNDONE = ("rolling back to savepoint", "deadlock", "lock could not be obtained", "could not serialize access", "lock wait timeout")
 
 
 class Calls(Protocol):
@@ -73,8 +78,13 @@ class MetastoreCalls:
         """
         waits = self.address.options["retries"]
         for number in range(waits + 1):
+            found = "line lost"
             try:
                 return self._once(name, arguments)
+            except ServerError as error:
+                if number == waits or not any(part in _short(error).lower() for part in _UNDONE):
+                    raise
+                found = "its database undid what was asked"
             except (UnavailableError, TTransportException, OSError) as error:
                 unsent = isinstance(error, UnavailableError)  # no line: nothing was sent
                 self.close()  # its siblings led to the same process
@@ -94,7 +104,7 @@ class MetastoreCalls:
                 raise InventoryError(
                     f"Cannot {doing}: text that is not UTF-8 -> UTF-8. The metastore keeps nothing else. Correct the name or value."
                 ) from None
-            log.warning("metastore %s: line lost while trying to %s; again", self.address, doing)
+            log.warning("metastore %s: %s while trying to %s; again", self.address, found, doing)
             time.sleep(FIRST_WAIT_SECONDS * 3**number)
         raise UnavailableError(f"Cannot {doing}: no try is left -> `retries` of 0 or more.")
 

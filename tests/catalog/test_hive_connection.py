@@ -17,12 +17,13 @@ import pytest
 
 from airflow_dataops.catalog import open_catalog
 from airflow_dataops.catalog.base import CatalogTable
-from airflow_dataops.catalog.hive_calls import translated
+from airflow_dataops.catalog.hive_calls import MetastoreCalls, translated
 from airflow_dataops.catalog.hive_connection import MetastoreAddress
 from airflow_dataops.catalog.hive_wire import WIRE
 from airflow_dataops.core.connection import Connection
 from airflow_dataops.core.errors import ConflictError, DataOpsError, InventoryError, UnavailableError
 from airflow_dataops.core.schema import Column
+from tests.catalog.conftest import hive_catalog
 from tests.servers.hive import HiveServer
 from tests.servers.process import free_port
 
@@ -127,6 +128,29 @@ def test_plain_text_to_tls_and_tls_to_plain_text(server: HiveServer, hive_server
     tls = replace(hive_server.connection(), extra={"use_ssl": True, "retries": 0, "connect_timeout_seconds": 2})
     with pytest.raises(DataOpsError, match=r"Cannot reach metastore|TLS"):
         open_catalog("hive", connection=tls).databases()
+
+
+DERBY = "Exception rolling back to savepoint rollback_54057808095484"
+MYSQL = "Deadlock found when trying to get lock; try restarting transaction"
+
+
+@pytest.mark.parametrize("text", [DERBY, MYSQL])
+def test_what_the_metastores_database_undid_is_asked_again(text: str, hive_server: HiveServer) -> None:
+    class Deadlocked(MetastoreCalls):
+        left = 2
+
+        def _once(self, name: str, arguments: dict[str, Any]) -> Any:
+            if name == "create_database" and self.left:
+                self.left -= 1
+                raise WIRE["MetaException"](text)
+            return super()._once(name, arguments)
+
+    with pytest.raises(UnavailableError, match=text):
+        hive_catalog(hive_server, Deadlocked, retries=1).ensure_database("sales", hive_server.lake())
+    patient = hive_catalog(hive_server, Deadlocked, retries=2)
+    patient.ensure_database("sales", hive_server.lake())
+    assert patient.databases() == ("sales",)
+    patient.close()
 
 
 def test_a_metastore_that_hangs_dies_and_comes_back(server: HiveServer) -> None:
